@@ -1,0 +1,69 @@
+"""gnnscale: every way of scaling graph neural network training, interchangeable and measured on equal footing.
+
+>>> import gnnscale as gs
+>>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
+>>> loader = gs.DataLoader(data.graph, data.train_ids, gs.samplers.NeighborSampler([5, 5]), batch_size=64)
+>>> model = gs.nn.GCN(data.num_features, 16, data.num_classes)
+>>> losses = [batch.loss(model(batch, batch.x)).item() for batch in loader]
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from gnnscale._version import __version__
+
+if TYPE_CHECKING:
+    from gnnscale import data, history, nn, ops, samplers
+    from gnnscale.batch import Layer, MiniBatch
+    from gnnscale.data import Dataset, load
+    from gnnscale.evaluation import evaluate, infer
+    from gnnscale.history import HistoryStore
+    from gnnscale.loader import DataLoader
+    from gnnscale.train import train
+
+# Where each public name lives. They are imported when first used, so that `import gnnscale` costs
+# milliseconds and not the seconds that torch and DGL need.
+_HOMES = {
+    "DataLoader": "gnnscale.loader",
+    "Dataset": "gnnscale.data",
+    "HistoryStore": "gnnscale.history",
+    "Layer": "gnnscale.batch",
+    "MiniBatch": "gnnscale.batch",
+    "evaluate": "gnnscale.evaluation",
+    "infer": "gnnscale.evaluation",
+    "load": "gnnscale.data",
+    "train": "gnnscale.train",
+}
+_PACKAGES = ("data", "history", "nn", "ops", "samplers")
+
+__all__ = [
+    "DataLoader",
+    "Dataset",
+    "HistoryStore",
+    "Layer",
+    "MiniBatch",
+    "__version__",
+    "data",
+    "evaluate",
+    "history",
+    "infer",
+    "load",
+    "nn",
+    "ops",
+    "samplers",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"gnnscale.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value  # also where a module has the function's name (gnnscale.train)
+        return value
+    raise AttributeError(f"module 'gnnscale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

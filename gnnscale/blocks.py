@@ -1,0 +1,137 @@
+"""DGL blocks from samples, for those who look at them, and samples from the blocks of others' samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from gnnscale._dgl import dgl
+from gnnscale.adjacency import Adjacency
+from gnnscale.csc import CSC
+from gnnscale.ops import Hop
+
+if TYPE_CHECKING:
+    from gnnscale.samplers.base import Sample
+
+
+def to_blocks(graph: dgl.DGLGraph, sample: Sample, num_layers: int | None) -> list[dgl.DGLGraph]:
+    """The sample as DGL blocks, the input layer first.
+
+    Features of the graph are reachable through the blocks as in DGL, and gathered when they are read. Edges carry
+    ``importance`` where it differs from 1, output nodes ``loss_weight`` where there is one, and nodes ``degree``
+    where the sampler replaces the whole graph's.
+
+    Raises
+    ------
+    ValueError
+        If the sampler draws any number of layers and was not told how many blocks are wanted.
+    """
+    if not sample.repeats:
+        return [_block(graph, sample, adjacency) for adjacency in sample.adjacencies]
+    if num_layers is None:
+        raise ValueError(
+            "this sampler serves models of any depth, so the number of blocks is not known; give it, as in "
+            "FullSampler(num_layers=2), or use batch.layers(2)"
+        )
+    return [_block(graph, sample, sample.adjacencies[0]) for _ in range(num_layers)]
+
+
+def _block(graph: dgl.DGLGraph, sample: Sample, adjacency: Adjacency) -> dgl.DGLGraph:
+    hop = adjacency.hop
+    source_ids = sample.nodes[: adjacency.num_src].to(graph.idtype)
+    destination_ids = source_ids[: adjacency.num_dst]
+    edge_ids = CSC.of(graph).edge_ids[hop.positions].to(graph.idtype)
+    # Without edge ids of its own, the block numbers its edges in this order.
+    order = torch.empty(0, dtype=graph.idtype)
+    block = dgl.create_block(
+        ("csc", (hop.indptr.to(graph.idtype), hop.indices.to(graph.idtype), order)),
+        num_src_nodes=adjacency.num_src,
+        num_dst_nodes=adjacency.num_dst,
+    )
+    dgl.utils.set_new_frames(
+        block,
+        node_frames=dgl.utils.extract_node_subframes_for_block(graph, [source_ids], [destination_ids]),
+        edge_frames=dgl.utils.extract_edge_subframes(graph, [edge_ids]),
+    )
+    if adjacency.importance is not None:
+        block.edata["importance"] = adjacency.importance
+    if adjacency.replaced_degree is not None:
+        block.srcdata["degree"] = adjacency.replaced_degree
+        block.dstdata["degree"] = adjacency.replaced_degree[: adjacency.num_dst]
+    if sample.loss_weight is not None and adjacency is sample.adjacencies[-1]:
+        block.dstdata["loss_weight"] = sample.loss_weight
+    return block
+
+
+def from_blocks(csc: CSC, result: Any, sampler_name: str) -> Sample:
+    """The sample that a sampler's blocks describe.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One sentence that says what of the contract does not hold.
+    """
+    from gnnscale.samplers.base import Sample
+
+    blocks = _checked(result, sampler_name)
+    nodes = blocks[0].srcdata[dgl.NID].long()
+    adjacencies = []
+    for block in blocks:
+        indptr, indices, order = block.adj_tensors("csc")
+        order = order.long()
+        edge_ids = block.edata[dgl.EID].long()[order] if dgl.EID in block.edata else None
+        importance, weight = block.edata.get("importance"), None
+        if csc.weight is not None:
+            if edge_ids is None:
+                raise ValueError(
+                    f"{sampler_name} gave blocks without block.edata[dgl.EID], and the graph has edge weights; "
+                    "store each edge's id there, so that its weight can be found"
+                )
+            weight = csc.weight_of_edges(edge_ids)
+        adjacencies.append(
+            Adjacency(
+                Hop(indptr, indices, order),
+                block.num_src_nodes(),
+                csc,
+                nodes,
+                importance=None if importance is None else importance[order].float(),
+                degree=block.srcdata.get("degree"),
+                weight=weight,
+            )
+        )
+    return Sample(nodes, adjacencies, loss_weight=blocks[-1].dstdata.get("loss_weight"))
+
+
+def _checked(result: Any, sampler_name: str) -> Sequence[dgl.DGLGraph]:
+    """The blocks of what ``sample_blocks`` returned."""
+    if not isinstance(result, tuple) or len(result) != 3:
+        raise TypeError(
+            f"{sampler_name}.sample_blocks returned {type(result).__name__}; it has to return "
+            "(input_nodes, output_nodes, blocks)"
+        )
+    blocks = result[2]
+    if not isinstance(blocks, Sequence) or not blocks or not all(getattr(b, "is_block", False) for b in blocks):
+        raise TypeError(
+            f"{sampler_name}.sample_blocks has to return a list of DGL blocks, one a layer, the input layer first; "
+            "make them with dgl.to_block or dgl.create_block"
+        )
+    for number, block in enumerate(blocks):
+        if dgl.NID not in block.srcdata or dgl.NID not in block.dstdata:
+            raise ValueError(
+                f"block {number} of {sampler_name} has no global node ids; store them in "
+                "block.srcdata[dgl.NID] and block.dstdata[dgl.NID]"
+            )
+        sources, destinations = block.srcdata[dgl.NID], block.dstdata[dgl.NID]
+        if not torch.equal(sources[: destinations.numel()], destinations):
+            raise ValueError(
+                f"in block {number} of {sampler_name} the destinations are not the first sources; "
+                "dgl.to_block(frontier, destinations) puts them there"
+            )
+        if number and not torch.equal(blocks[number - 1].dstdata[dgl.NID], sources):
+            raise ValueError(
+                f"block {number} of {sampler_name} does not continue block {number - 1}: its sources have to be "
+                "the destinations of the block before, in the same order"
+            )
+    return blocks

@@ -1,0 +1,106 @@
+"""The in-edges of a graph as arrays, which every sampler and the exact evaluation read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from gnnscale._dgl import dgl
+
+# DGL converts a graph's arrays at each look, and the samplers look at every batch. Each entry stands beside what
+# it was made from, so that a graph that was changed in place is read again.
+_known: WeakKeyDictionary[dgl.DGLGraph, tuple[object, Tensor | None, CSC]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, eq=False)
+class CSC:
+    """In-edges by destination: the in-neighbours of ``v`` are ``indices[indptr[v]:indptr[v + 1]]``.
+
+    Attributes
+    ----------
+    indptr : Tensor
+        Shape (N + 1,), int64.
+    indices : Tensor
+        Shape (E,), the source of each edge; int32 where the node ids fit, else int64.
+    edge_ids : Tensor
+        Shape (E,), int64: DGL's id of each edge.
+    weight : Tensor or None
+        Shape (E,), float32: ``graph.edata["weight"]`` in this order, None for an unweighted graph.
+    degree : Tensor
+        Shape (N,), float32: the sum of the weights of a node's in-edges (their number where unweighted).
+    loops : Tensor or None
+        Shape (N,), float32: how much of ``degree`` is self-loops; None where there are none.
+    nodes : Tensor
+        Shape (N,), int64: 0 to N - 1.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    edge_ids: Tensor
+    weight: Tensor | None
+    degree: Tensor
+    loops: Tensor | None
+    nodes: Tensor
+
+    @property
+    def num_nodes(self) -> int:
+        return self.nodes.numel()
+
+    def weight_of_edges(self, edge_ids: Tensor) -> Tensor:
+        """Weights of edges named by DGL's ids, shape as given; the graph has to be weighted."""
+        assert self.weight is not None
+        by_id = torch.empty_like(self.weight)
+        by_id[self.edge_ids] = self.weight
+        return by_id[edge_ids]
+
+    @classmethod
+    def of(cls, graph: dgl.DGLGraph) -> CSC:
+        """The arrays of a homogeneous graph on the CPU, made once a graph.
+
+        Raises
+        ------
+        ValueError
+            For a heterogeneous graph, or one that is not in host memory.
+        """
+        weight = graph.edata.get("weight") if graph.is_homogeneous else None
+        known = _known.get(graph)
+        if known is None or known[0] is not graph._graph or known[1] is not weight:
+            known = _known[graph] = (graph._graph, weight, cls._build(graph, weight))
+        return known[2]
+
+    @classmethod
+    def _build(cls, graph: dgl.DGLGraph, weight: Tensor | None) -> CSC:
+        if not graph.is_homogeneous:
+            raise ValueError(
+                f"graph has the node types {graph.ntypes} and edge types {graph.etypes}; gnnscale samples "
+                "homogeneous graphs: convert it with dgl.to_homogeneous(graph)"
+            )
+        if graph.device.type != "cpu":
+            raise ValueError(f"graph is on {graph.device}; give it in host memory: graph.to('cpu')")
+        num_nodes = graph.num_nodes()
+        indptr, indices, edge_ids = graph.adj_tensors("csc")
+        indptr, edge_ids = indptr.long().contiguous(), edge_ids.long().contiguous()
+        if weight is not None:
+            if weight.dim() != 1:
+                raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
+            weight = weight[edge_ids].float()
+        destinations = torch.repeat_interleave(torch.arange(num_nodes), indptr.diff())
+        ones = torch.ones(indices.numel()) if weight is None else weight
+        degree = torch.zeros(num_nodes).index_add_(0, destinations, ones)
+        is_loop = indices == destinations
+        loops = None
+        if bool(is_loop.any()):
+            loops = torch.zeros(num_nodes).index_add_(0, destinations[is_loop], ones[is_loop])
+        fits = num_nodes <= torch.iinfo(torch.int32).max
+        return cls(
+            indptr=indptr,
+            indices=indices.to(torch.int32 if fits else torch.int64).contiguous(),
+            edge_ids=edge_ids,
+            weight=weight,
+            degree=degree,
+            loops=loops,
+            nodes=torch.arange(num_nodes),
+        )

@@ -1,0 +1,5 @@
+"""Histories: the last known hidden rows of every node."""
+
+from gnnscale.history.store import HistoryStore, Pull
+
+__all__ = ["HistoryStore", "Pull"]

@@ -1,0 +1,309 @@
+"""Batches in order, with prefetch threads that work ahead of the model."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from difflib import get_close_matches
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gnnscale._dgl import dgl
+from gnnscale.batch import MiniBatch
+from gnnscale.blocks import from_blocks
+from gnnscale.clock import Clock
+from gnnscale.csc import CSC
+from gnnscale.history import HistoryStore
+from gnnscale.ops import gather_rows
+from gnnscale.ops.random import key_of
+from gnnscale.samplers.base import Sample, Sampler, split
+
+# Keyword arguments that DGL hands to torch's loader and that only tune its worker processes.
+_TUNING = ("persistent_workers", "prefetch_factor", "pin_memory", "multiprocessing_context", "timeout")
+
+
+class DataLoader:
+    """Mini-batches of a sampler, the same way for every sampler.
+
+    It takes the arguments of ``dgl.dataloading.DataLoader`` in their order, so that a DGL training script changes
+    one import. A batch depends on ``seed``, the epoch and its number alone: not on ``num_workers``, and not on
+    timing.
+
+    Parameters
+    ----------
+    graph : DGLGraph
+        Homogeneous, on the CPU; features in ``ndata["feat"]`` and labels in ``ndata["label"]``, weights of edges, if
+        any, in ``edata["weight"]``.
+    indices : Tensor
+        Shape (n,), integer: the training nodes.
+    graph_sampler : Sampler or object with ``sample_blocks(g, seeds)``
+        One of :mod:`gnnscale.samplers`, any ``dgl.dataloading.BlockSampler``, or your own. If ``sample_blocks``
+        takes a keyword ``generator``, it gets a ``torch.Generator`` seeded for the batch and runs in the prefetch
+        threads. Otherwise it runs in the caller's thread, with the generators of torch and NumPy seeded for the
+        batch and put back afterwards, and DGL's seeded.
+    device : str or torch.device, optional
+        Where features, labels and the layers' arrays go; the CPU by default.
+    use_ddp, ddp_seed, use_uva, gpu_cache
+        Of DGL's loader; refused where they ask for something.
+    batch_size : int, default 1
+        Seeds a batch: nodes, or parts for the samplers that work on clusters.
+    drop_last : bool, default False
+        Whether to leave out a last batch that is not full.
+    shuffle : bool, default False
+        Whether to draw the order anew each epoch.
+    use_prefetch_thread, use_alternate_streams, pin_prefetcher
+        Of DGL's loader; they tune what ``num_workers`` decides here, and have no effect.
+    num_workers : int, default 0
+        Prefetch threads; with 0, batches are made in the caller's thread.
+    seed : int, default 0
+        Of all the loader's randomness.
+    history : HistoryStore, optional
+        Where a sampler with histories keeps them; made by the loader if absent.
+
+    Attributes
+    ----------
+    epoch : int
+        Number of the next pass, from 0. Set it to repeat or to resume.
+    history : HistoryStore or None
+        The store in use.
+    prepare_seconds : float
+        Time of one-off preparation: the graph's arrays and the sampler's own (partitions).
+
+    Raises
+    ------
+    TypeError, ValueError
+        One sentence that names the argument, what was got, and what is allowed.
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
+    >>> sampler = gs.samplers.NeighborSampler([5, 5])
+    >>> loader = gs.DataLoader(data.graph, data.train_ids, sampler, batch_size=50, shuffle=True)
+    >>> for input_nodes, output_nodes, blocks in loader:
+    ...     pass
+    >>> len(blocks)
+    2
+    """
+
+    def __init__(
+        self,
+        graph: dgl.DGLGraph,
+        indices: Tensor,
+        graph_sampler: Any,
+        device: str | torch.device | None = None,
+        use_ddp: bool = False,
+        ddp_seed: int = 0,
+        batch_size: int = 1,
+        drop_last: bool = False,
+        shuffle: bool = False,
+        use_prefetch_thread: bool | None = None,
+        use_alternate_streams: bool | None = None,
+        pin_prefetcher: bool | None = None,
+        use_uva: bool = False,
+        gpu_cache: Any = None,
+        *,
+        num_workers: int = 0,
+        seed: int = 0,
+        history: HistoryStore | None = None,
+        **tuning: Any,
+    ) -> None:
+        _refuse(use_ddp=use_ddp, use_uva=use_uva, gpu_cache=gpu_cache)
+        _check_tuning(tuning)
+        self.graph = graph
+        self.sampler = graph_sampler
+        self.device = check_device(device)
+        self.batch_size = _check_count("batch_size", batch_size, least=1)
+        self.num_workers = _check_count("num_workers", num_workers, least=0)
+        self.drop_last, self.shuffle, self.seed = drop_last, shuffle, seed
+        self.epoch = 0
+        self._draws = _check_sampler(graph_sampler)
+        start = perf_counter()
+        self._csc = CSC.of(graph)
+        self.indices = _check_indices(indices, graph.num_nodes())
+        if hasattr(graph_sampler, "prepare"):
+            graph_sampler.prepare(graph)
+        self.prepare_seconds = perf_counter() - start
+        keeps_history = getattr(graph_sampler, "keeps_history", False)
+        self.history = (history or HistoryStore(graph.num_nodes())) if keeps_history else None
+        self._is_train = torch.zeros(graph.num_nodes(), dtype=torch.bool)
+        self._is_train[self.indices] = True
+        takes_generator = self._draws or "generator" in _parameters(graph_sampler.sample_blocks)
+        self._threads = self.num_workers if takes_generator else 0
+        if isinstance(graph_sampler, Sampler):
+            graph_sampler.num_threads = 1 if self._threads else torch.get_num_threads()
+
+    def __len__(self) -> int:
+        """Batches of the coming epoch."""
+        return len(self._seeds(self.epoch))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Number the next pass, as DGL's loader does."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[MiniBatch]:
+        epoch = self.epoch
+        self.epoch += 1
+        jobs = [(seeds, key_of(self.seed, epoch, number)) for number, seeds in enumerate(self._seeds(epoch))]
+        return self._prefetched(jobs) if self._threads else (self._make(*job) for job in jobs)
+
+    def _seeds(self, epoch: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(key_of(self.seed, epoch))
+        group = getattr(self.sampler, "batches", split)
+        return group(self.indices, self.batch_size, self.shuffle, self.drop_last, generator)
+
+    def _prefetched(self, jobs: list[tuple[Tensor, int]]) -> Iterator[MiniBatch]:
+        # Two batches a thread: one that is being made, and one that waits for the model.
+        ahead = 2 * self._threads
+        pool = ThreadPoolExecutor(self._threads, thread_name_prefix="gnnscale-prefetch")
+        pending: deque[Future[MiniBatch]] = deque()
+        try:
+            for job in jobs:
+                if len(pending) == ahead:
+                    yield pending.popleft().result()
+                pending.append(pool.submit(self._make, *job))
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            # Also when the caller leaves the loop early: nothing goes on in the background.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _make(self, seeds: Tensor, key: int) -> MiniBatch:
+        """One batch, in whichever thread."""
+        clock, blocks = Clock(), None
+        with clock.stage("sample"):
+            if self._draws:
+                sample = self.sampler.draw(self._csc, seeds, key)
+            else:
+                sample, blocks = self._sample_blocks(seeds, key)
+            targets = None
+            if not sample.all_train:
+                is_train = self._is_train[sample.output_nodes]
+                targets = None if bool(is_train.all()) else is_train.nonzero().squeeze(1)
+        with clock.stage("gather"):
+            x, y = self._rows("feat", sample.nodes), self._rows("label", sample.output_nodes)
+        with clock.stage("transfer"):
+            x, y, targets = (
+                None if value is None else value.to(self.device, non_blocking=True) for value in (x, y, targets)
+            )
+            batch = MiniBatch(
+                self.graph,
+                sample,
+                blocks=blocks,
+                num_blocks=getattr(self.sampler, "num_layers", None),
+                x=x,
+                y=y,
+                targets=targets,
+                device=self.device,
+                history=self.history,
+                clock=clock,
+            )
+        return batch
+
+    def _sample_blocks(self, seeds: Tensor, key: int) -> tuple[Sample, list[dgl.DGLGraph]]:
+        name = type(self.sampler).__name__
+        seeds = seeds.to(self.graph.idtype)
+        if self._threads or "generator" in _parameters(self.sampler.sample_blocks):
+            generator = torch.Generator().manual_seed(key)
+            result = self.sampler.sample_blocks(self.graph, seeds, generator=generator)
+        else:
+            numpy_state = np.random.get_state()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(key)
+                np.random.seed(key % 2**32)
+                dgl.seed(key % 2**31)
+                result = self.sampler.sample_blocks(self.graph, seeds)
+            np.random.set_state(numpy_state)
+        return from_blocks(self._csc, result, name), result[2]
+
+    def _rows(self, key: str, nodes: Tensor) -> Tensor | None:
+        if key not in self.graph.ndata:
+            return None
+        values = self.graph.ndata[key]
+        if nodes is self._csc.nodes:
+            return values
+        return gather_rows(values.contiguous(), nodes, num_threads=1 if self._threads else torch.get_num_threads())
+
+
+def check_device(device: str | torch.device | None) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises
+    ------
+    ValueError
+        If the device is not known, or not there.
+    """
+    try:
+        device = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device='{device}' was asked for and torch sees no GPU; use device='cpu'")
+    return device
+
+
+def _refuse(**arguments: Any) -> None:
+    """DGL's arguments that would silently do nothing here."""
+    for name, value in arguments.items():
+        if value:
+            raise ValueError(f"{name}={value!r} of DGL's loader is not supported by gnnscale.DataLoader; leave it out")
+
+
+def _check_tuning(tuning: dict[str, Any]) -> None:
+    known = [name for name in inspect.signature(DataLoader).parameters if name != "tuning"]
+    for name in tuning:
+        if name not in _TUNING:
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+            raise TypeError(f"DataLoader has no argument {name!r}; {hint}")
+
+
+def _check_count(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"{name}={value!r} has to be an integer of at least {least}")
+    return int(value)
+
+
+def _check_indices(indices: Tensor, num_nodes: int) -> Tensor:
+    indices = torch.as_tensor(indices)
+    if indices.dtype == torch.bool or indices.is_floating_point() or indices.dim() != 1:
+        raise ValueError(
+            f"indices has the dtype {indices.dtype} and shape {tuple(indices.shape)}; it has to be a vector of node "
+            "ids (of a mask, pass mask.nonzero().squeeze(1))"
+        )
+    if not indices.numel():
+        raise ValueError("indices is empty: there is no training node; pass at least one node id")
+    indices = indices.long().cpu().contiguous()
+    if not 0 <= int(indices.min()) <= int(indices.max()) < num_nodes:
+        raise ValueError(
+            f"indices runs from {int(indices.min())} to {int(indices.max())}; the graph's nodes are 0 to "
+            f"{num_nodes - 1}"
+        )
+    repeated = indices.numel() - indices.unique().numel()
+    if repeated:
+        raise ValueError(f"indices names {repeated} nodes more than once; pass each training node once")
+    return indices
+
+
+def _check_sampler(sampler: Any) -> bool:
+    """Whether the sampler draws gnnscale's own way; otherwise it has ``sample_blocks``."""
+    if isinstance(sampler, type):
+        raise TypeError(f"graph_sampler is the class {sampler.__name__}; pass an instance: {sampler.__name__}(...)")
+    if isinstance(sampler, Sampler) and type(sampler).draw is not Sampler.draw:
+        return True
+    if not callable(getattr(sampler, "sample_blocks", None)):
+        raise TypeError(
+            f"graph_sampler is a {type(sampler).__name__} without sample_blocks(g, seeds); pass a sampler of "
+            "gnnscale.samplers, a dgl.dataloading.BlockSampler, or an object with that method"
+        )
+    return False
+
+
+def _parameters(function: Any) -> list[str]:
+    return list(inspect.signature(function).parameters)

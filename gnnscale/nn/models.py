@@ -1,0 +1,123 @@
+"""Models: stacks of convolutions that run under every sampler."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from gnnscale.batch import MiniBatch
+from gnnscale.nn.convs import GCNConv, SAGEConv
+
+
+class GNN(nn.Module):
+    """A stack of convolutions; subclasses name the convolution.
+
+    Between convolutions come normalisation, ReLU, exchange with the history, and dropout, in this order; the
+    features are dropped out too.
+
+    Parameters
+    ----------
+    in_size, hidden_size, out_size : int
+        Columns of the features, of the hidden rows, and of the logits.
+    num_layers : int, default 2
+        Number of convolutions.
+    dropout : float, default 0.5
+        Probability, in [0, 1).
+    norm : {None, "batch", "layer"}
+        Normalisation of hidden rows.
+
+    Raises
+    ------
+    ValueError
+        One sentence, for sizes that are not positive, a dropout outside [0, 1), or an unknown norm.
+    """
+
+    conv: ClassVar[type[nn.Module]]
+
+    def __init__(
+        self,
+        in_size: int,
+        hidden_size: int,
+        out_size: int,
+        *,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        norm: str | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in {
+            "in_size": in_size, "hidden_size": hidden_size, "out_size": out_size, "num_layers": num_layers,
+        }.items():  # fmt: skip
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name}={value!r} has to be a positive integer")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout={dropout!r} has to be at least 0 and less than 1")
+        norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+        if norm is not None and norm not in norms:
+            raise ValueError(f"norm={norm!r} is not known; use None, 'batch' or 'layer'")
+        widths = [in_size, *[hidden_size] * (num_layers - 1), out_size]
+        self.convs = nn.ModuleList(self.conv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.norms = nn.ModuleList(norms[norm](hidden_size) for _ in widths[2:]) if norm else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, batch: MiniBatch, x: Tensor) -> Tensor:
+        """Logits of the batch's output nodes.
+
+        Parameters
+        ----------
+        batch : MiniBatch
+            Of any sampler.
+        x : Tensor
+            Shape (num_input, in_size): ``batch.x``.
+
+        Returns
+        -------
+        Tensor
+            Shape (num_output, out_size).
+        """
+        layers = batch.layers(len(self.convs))
+        for index, (layer, conv) in enumerate(zip(layers, self.convs, strict=True)):
+            if index:
+                x = self.norms[index - 1](x) if self.norms is not None else x
+                x = layer.exchange(torch.relu(x))
+            x = layer.propagate(conv, self.dropout(x))
+        return x
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """Groups for an optimiser: weight decay on all but the last convolution, as in Kipf and Welling's GCN."""
+        last = list(self.convs[-1].parameters())
+        rest = [p for p in self.parameters() if all(p is not other for other in last)]
+        groups = [{"params": rest, "weight_decay": weight_decay}, {"params": last, "weight_decay": 0.0}]
+        return [group for group in groups if group["params"]]
+
+
+class GCN(GNN):
+    """Graph convolutional network (Kipf and Welling 2017).
+
+    See :class:`GNN` for the parameters.
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> gs.nn.GCN(1433, 16, 7).convs[0].weight.shape
+    torch.Size([1433, 16])
+    """
+
+    conv = GCNConv
+
+
+class SAGE(GNN):
+    """GraphSAGE with the mean aggregator (Hamilton et al. 2017).
+
+    See :class:`GNN` for the parameters.
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> len(gs.nn.SAGE(1433, 16, 7, num_layers=3).convs)
+    3
+    """
+
+    conv = SAGEConv

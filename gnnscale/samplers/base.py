@@ -1,0 +1,144 @@
+"""The sampler contract: how a mini-batch is formed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from gnnscale._dgl import dgl
+from gnnscale.adjacency import Adjacency
+from gnnscale.blocks import to_blocks
+from gnnscale.csc import CSC
+
+
+@dataclass(eq=False)
+class Sample:
+    """What a sampler drew for one batch.
+
+    Attributes
+    ----------
+    nodes : Tensor
+        Shape (num_input,), int64 global ids. The node list of every layer is a prefix of it.
+    adjacencies : sequence of Adjacency
+        One a layer, the input layer first. A sampler whose layers are all the same gives that one alone.
+    repeats : bool
+        Whether the one adjacency serves any number of layers (whole graph, clusters, GAS).
+    loss_weight : Tensor or None
+        Shape (num_output,), float32: weight of each output node in the loss, which is then a weighted sum; without
+        it, the loss is the mean over the batch's training nodes.
+    all_train : bool
+        Whether every output node is known to be a training node.
+    """
+
+    nodes: Tensor
+    adjacencies: Sequence[Adjacency]
+    repeats: bool = False
+    loss_weight: Tensor | None = None
+    all_train: bool = False
+
+    @property
+    def output_nodes(self) -> Tensor:
+        return self.nodes[: self.adjacencies[-1].num_dst]
+
+
+class Sampler:
+    """Base of gnnscale's own samplers. A sampler of your own needs ``sample_blocks`` alone, and no base class.
+
+    A subclass implements :meth:`draw`; :meth:`sample_blocks`, DGL's interface, follows from it. It may override
+    :meth:`batches` where a batch is not drawn from training nodes, and :meth:`prepare` for one-off work.
+    """
+
+    default_batch_size: ClassVar[int | None] = None
+    """Seeds a batch where the user names none; None for all of them."""
+
+    keeps_history: ClassVar[bool] = False
+    """Whether rows of absent nodes come from a history store."""
+
+    num_layers: int | None = None
+    """Number of layers drawn; None where any number is."""
+
+    num_threads: int = 1
+    """Threads that one draw may use; the loader decides, and the result does not depend on it."""
+
+    def prepare(self, graph: dgl.DGLGraph) -> None:
+        """One-off work before the first batch (partitions, say); its time is reported apart."""
+
+    def batches(
+        self, indices: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator
+    ) -> list[Tensor]:
+        """The seeds of each batch of one epoch.
+
+        Parameters
+        ----------
+        indices : Tensor
+            Shape (n,), int64: the training nodes.
+        batch_size : int
+            Seeds a batch.
+        shuffle, drop_last : bool
+            Whether to draw the order anew, and whether to leave out a last batch that is not full.
+        generator : torch.Generator
+            Seeded for this epoch.
+        """
+        return split(indices, batch_size, shuffle, drop_last, generator)
+
+    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
+        """One batch. It may depend on its arguments alone, so that any thread may draw it at any time.
+
+        Parameters
+        ----------
+        csc : CSC
+            The graph.
+        seeds : Tensor
+            One element of :meth:`batches`.
+        key : int
+            The batch's random key, a function of (seed, epoch, batch number).
+        """
+        raise NotImplementedError(f"{type(self).__name__} has to implement draw(csc, seeds, key)")
+
+    def sample_blocks(
+        self,
+        g: dgl.DGLGraph,
+        seeds: Tensor,
+        exclude_eids: Tensor | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, list[dgl.DGLGraph]]:
+        """DGL's interface: input nodes, output nodes and blocks for ``seeds``.
+
+        Raises
+        ------
+        ValueError
+            If ``exclude_eids`` is given, or the number of layers is not known.
+        """
+        if exclude_eids is not None:
+            raise ValueError(
+                f"exclude_eids is not supported by {type(self).__name__}; remove those edges from the graph "
+                "with dgl.remove_edges"
+            )
+        self.prepare(g)
+        key = int(torch.randint(2**62, (), generator=generator))
+        sample = self.draw(CSC.of(g), seeds, key)
+        return sample.nodes, sample.output_nodes, to_blocks(g, sample, self.num_layers)
+
+
+def split(
+    seeds: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator
+) -> list[Tensor]:
+    """``seeds`` in batches of ``batch_size``."""
+    if shuffle:
+        seeds = seeds[torch.randperm(seeds.numel(), generator=generator)]
+    parts = list(seeds.split(batch_size))
+    if drop_last and parts and parts[-1].numel() < batch_size:
+        parts.pop()
+    return parts
+
+
+def check_num_layers(num_layers: int | None) -> int | None:
+    """``num_layers`` where it is None or a positive integer."""
+    if num_layers is not None and (type(num_layers) is not int or num_layers < 1):
+        raise ValueError(f"num_layers={num_layers!r} has to be a positive integer, or left out")
+    return num_layers

@@ -1,0 +1,108 @@
+"""Estimates of samplers against brute force: unbiased ones pass, deliberately wrong ones fail the same check."""
+
+import pytest
+import torch
+
+from gnnscale._dgl import dgl
+from gnnscale.adjacency import NORMS, Adjacency
+from gnnscale.batch import Layer
+from gnnscale.csc import CSC
+from gnnscale.samplers import NeighborSampler, Sample
+from tests.conftest import dense_normalised, make_graph
+
+DRAWS = 1000
+
+
+def largest_z(sampler, graph, norm, seeds):
+    """The largest standardised deviation of the mean of one layer's estimate from the exact sum."""
+    csc, features = CSC.of(graph), graph.ndata["feat"].double()
+    exact = (dense_normalised(graph, norm) @ features)[seeds]
+    total, squares = torch.zeros_like(exact), torch.zeros_like(exact)
+    for key in range(DRAWS):
+        sample = sampler.draw(csc, seeds, key)
+        layer = Layer(0, sample.adjacencies[0], sample.nodes)
+        estimate = layer.aggregate(features[sample.nodes].float(), norm).double() - exact
+        total += estimate
+        squares += estimate.square()
+    mean = total / DRAWS
+    error = ((squares / DRAWS - mean.square()).clamp(min=0) / DRAWS).sqrt()
+    return (mean.abs() / (error + 1e-6)).max().item()
+
+
+class NoImportance(NeighborSampler):
+    """Drops the importance: sums over whatever was drawn."""
+
+    def draw(self, csc, seeds, key):
+        sample = super().draw(csc, seeds, key)
+        return Sample(sample.nodes, [Adjacency(a.hop, a.num_src, csc, sample.nodes) for a in sample.adjacencies])
+
+
+class SampleDegrees(NoImportance):
+    """Normalises by the degrees of the sample, as unmodified modules on blocks do."""
+
+    def draw(self, csc, seeds, key):
+        sample = super().draw(csc, seeds, key)
+        (adjacency,) = sample.adjacencies
+        degree = torch.zeros(adjacency.num_src)
+        degree[: adjacency.num_dst] = adjacency.hop.indptr.diff().float()
+        return Sample(sample.nodes, [Adjacency(adjacency.hop, adjacency.num_src, csc, sample.nodes, degree=degree)])
+
+
+class FirstNeighbors(NeighborSampler):
+    """Takes the first k neighbours and not k random ones."""
+
+    def draw(self, csc, seeds, key):
+        return super().draw(csc, seeds, key=0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "weighted", "replace"),
+    [*((norm, weighted, False) for norm in NORMS for weighted in (False, True)), ("sym", True, True)],
+)
+def test_neighbor_sampling_is_unbiased(norm, weighted, replace):
+    graph = make_graph(weighted=weighted)
+    seeds = torch.arange(graph.num_nodes()).flip(0)
+    assert largest_z(NeighborSampler([3], replace=replace), graph, norm, seeds) < 5
+
+
+@pytest.mark.parametrize(
+    ("broken", "norm"),
+    [(NoImportance, "sym"), (NoImportance, "sum"), (SampleDegrees, "sym"), (FirstNeighbors, "mean")],
+)
+def test_wrong_estimators_fail_the_same_check(broken, norm):
+    graph = make_graph()
+    assert largest_z(broken([3]), graph, norm, torch.arange(graph.num_nodes())) > 10
+
+
+def test_two_layers_are_unbiased_for_a_linear_model():
+    graph = make_graph(num_nodes=20, num_edges=120)
+    csc, features, seeds = CSC.of(graph), graph.ndata["feat"], torch.arange(20)
+    dense = dense_normalised(graph, "sym")
+    exact = dense @ dense @ features.double()
+    sampler, estimates = NeighborSampler([2, 2]), []
+    for key in range(DRAWS):
+        sample = sampler.draw(csc, seeds, key)
+        x = features[sample.nodes]
+        for index, adjacency in enumerate(sample.adjacencies):
+            x = Layer(index, adjacency, sample.nodes).aggregate(x, "sym")
+        estimates.append(x.double())
+    stacked = torch.stack(estimates)
+    z = (stacked.mean(0) - exact).abs() / (stacked.std(0) / DRAWS**0.5 + 1e-6)
+    assert z.max() < 5
+
+
+def test_all_neighbors_are_exact(odd_graph):
+    csc = CSC.of(odd_graph)
+    sample = NeighborSampler([-1]).draw(csc, torch.tensor([7, 3, 59, 0]), key=1)
+    out = Layer(0, sample.adjacencies[0], sample.nodes).aggregate(odd_graph.ndata["feat"][sample.nodes], "sym")
+    exact = (dense_normalised(odd_graph, "sym") @ odd_graph.ndata["feat"].double())[[7, 3, 59, 0]]
+    torch.testing.assert_close(out.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_edge_direction_matters():
+    """An edge u → v carries u's row to v."""
+    graph = dgl.graph(([0], [1]), num_nodes=2)
+    csc = CSC.of(graph)
+    sample = NeighborSampler([1]).draw(csc, torch.tensor([0, 1]), key=0)
+    x = torch.tensor([[1.0], [10.0]])
+    assert Layer(0, sample.adjacencies[0], sample.nodes).aggregate(x, "sum").tolist() == [[0.0], [1.0]]
