@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gnnscale.evaluation import evaluate, infer
     from gnnscale.history import HistoryStore
     from gnnscale.loader import DataLoader
-    from gnnscale.train import train
+    from gnnscale.training import train
 
 # Where each public name lives. They are imported when first used, so that `import gnnscale` costs
 # milliseconds and not the seconds that torch and DGL need.
@@ -32,7 +32,7 @@ _HOMES = {
     "evaluate": "gnnscale.evaluation",
     "infer": "gnnscale.evaluation",
     "load": "gnnscale.data",
-    "train": "gnnscale.train",
+    "train": "gnnscale.training",
 }
 _PACKAGES = ("data", "history", "nn", "ops", "samplers")
 
@@ -60,7 +60,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"gnnscale.{name}")
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
-        globals()[name] = value  # also where a module has the function's name (gnnscale.train)
+        globals()[name] = value
         return value
     raise AttributeError(f"module 'gnnscale' has no attribute {name!r}")
 

@@ -198,9 +198,7 @@ class MiniBatch:
                 f"number a layer, such as NeighborSampler({[10] * num_layers})"
             )
         return [
-            Layer(
-                index, adjacency, self.input_nodes, history=self._history, clock=self.clock, pause=self._pause
-            )
+            Layer(index, adjacency, self.input_nodes, history=self._history, clock=self.clock, pause=self._pause)
             for index, adjacency in enumerate(adjacencies)
         ]
 

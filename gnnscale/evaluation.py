@@ -83,9 +83,7 @@ class Evaluator:
     def _forward(self, model: nn.Module, sample: Sample, history: HistoryStore | None) -> Tensor:
         features = self.graph.ndata["feat"]
         if sample is not self._whole:
-            features = gather_rows(
-                features.contiguous(), sample.nodes, num_threads=torch.get_num_threads()
-            )
+            features = gather_rows(features.contiguous(), sample.nodes, num_threads=torch.get_num_threads())
         pause = None if sample is self._whole else getcurrent().parent.switch
         batch = MiniBatch(self.graph, sample, device=self.device, history=history, pause=pause)
         return model(batch, features.to(self.device))
@@ -111,7 +109,11 @@ class Evaluator:
 
 
 def infer(
-    model: nn.Module, graph: dgl.DGLGraph, *, history: HistoryStore | None = None, chunk_edges: int = CHUNK_EDGES
+    model: nn.Module,
+    graph: dgl.DGLGraph,
+    *,
+    history: HistoryStore | None = None,
+    chunk_edges: int = CHUNK_EDGES,
 ) -> Tensor:
     """Exact outputs of a model for every node, shape (N, C): all neighbours, layer by layer.
 

@@ -7,6 +7,9 @@ import torch
 
 from gnnscale._dgl import dgl
 
+# The graphs here are tiny: a second thread would cost more than it does, and far more on a busy machine.
+torch.set_num_threads(1)
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

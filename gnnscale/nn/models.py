@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, ClassVar
 
 import torch
@@ -58,7 +59,7 @@ class GNN(nn.Module):
         if norm is not None and norm not in norms:
             raise ValueError(f"norm={norm!r} is not known; use None, 'batch' or 'layer'")
         widths = [in_size, *[hidden_size] * (num_layers - 1), out_size]
-        self.convs = nn.ModuleList(self.conv(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.convs = nn.ModuleList(self.conv(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(norms[norm](hidden_size) for _ in widths[2:]) if norm else None
         self.dropout = nn.Dropout(dropout)
 

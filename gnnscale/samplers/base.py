@@ -125,9 +125,7 @@ class Sampler:
         return sample.nodes, sample.output_nodes, to_blocks(g, sample, self.num_layers)
 
 
-def split(
-    seeds: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator
-) -> list[Tensor]:
+def split(seeds: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator) -> list[Tensor]:
     """``seeds`` in batches of ``batch_size``."""
     if shuffle:
         seeds = seeds[torch.randperm(seeds.numel(), generator=generator)]

@@ -89,9 +89,7 @@ class ClusterGCNSampler(PartitionSampler):
     True
     """
 
-    def __init__(
-        self, num_parts: int = 40, *, partition: str = "metis", num_layers: int | None = None
-    ) -> None:
+    def __init__(self, num_parts: int = 40, *, partition: str = "metis", num_layers: int | None = None) -> None:
         super().__init__(num_parts, partition, num_layers)
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
@@ -100,9 +98,7 @@ class ClusterGCNSampler(PartitionSampler):
         # Sources are numbered members first, so those from outside are the larger ids.
         inside = hop.indices < num_nodes
         kept_before = torch.cat([inside.new_zeros(1, dtype=hop.indptr.dtype), inside.cumsum(0)])
-        hop = Hop(
-            kept_before[hop.indptr.long()].to(hop.indptr.dtype), hop.indices[inside], hop.positions[inside]
-        )
+        hop = Hop(kept_before[hop.indptr.long()].to(hop.indptr.dtype), hop.indices[inside], hop.positions[inside])
         nodes = nodes[:num_nodes]
         counts = hop.indptr.diff()
         if csc.weight is None:

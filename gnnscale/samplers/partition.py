@@ -49,9 +49,7 @@ def partition(graph: dgl.DGLGraph, num_parts: int, method: str = "metis") -> Ten
     check_partition(num_parts, method)
     num_nodes = graph.num_nodes()
     if num_parts > num_nodes:
-        raise ValueError(
-            f"num_parts={num_parts} is more than the graph's {num_nodes} nodes; use at most {num_nodes}"
-        )
+        raise ValueError(f"num_parts={num_parts} is more than the graph's {num_nodes} nodes; use at most {num_nodes}")
     if method == "random":
         generator = torch.Generator().manual_seed(num_parts)
         return torch.randperm(num_nodes, generator=generator) % num_parts

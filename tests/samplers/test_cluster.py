@@ -27,9 +27,7 @@ def test_edges_between_clusters_of_one_batch_are_kept(odd_graph):
     sampler = ClusterGCNSampler(num_parts=6)
     sampler.prepare(odd_graph)
     csc = CSC.of(odd_graph)
-    apart = sum(
-        sampler.draw(csc, torch.tensor([part]), 0).adjacencies[0].hop.indices.numel() for part in range(6)
-    )
+    apart = sum(sampler.draw(csc, torch.tensor([part]), 0).adjacencies[0].hop.indices.numel() for part in range(6))
     together = sampler.draw(csc, torch.arange(6), 0).adjacencies[0].hop.indices.numel()
     assert together == odd_graph.num_edges()
     assert apart < together

@@ -24,7 +24,9 @@ def test_metis_cuts_fewer_edges_than_chance():
     graph = dgl.graph((torch.cat([inside[0], inside[0] + 50, torch.arange(5)]),
                        torch.cat([inside[1], inside[1] + 50, torch.arange(50, 55)])))  # fmt: skip
     source, destination = graph.edges()
-    cut = {m: (partition(graph, 2, m)[source] != partition(graph, 2, m)[destination]).sum() for m in ("metis", "random")}
+    cut = {
+        m: (partition(graph, 2, m)[source] != partition(graph, 2, m)[destination]).sum() for m in ("metis", "random")
+    }
     assert cut["metis"] <= 10 < cut["random"]
 
 
@@ -50,7 +52,10 @@ def test_more_parts_than_nodes_is_one_sentence(odd_graph, sampler):
     [
         ({"num_parts": 0}, "num_parts=0 has to be a positive integer"),
         ({"num_parts": 2.5}, "num_parts=2.5 has to be a positive integer"),
-        ({"num_parts": 2, "partition": "spectral"}, "partition='spectral' is not known; use one of 'metis', 'random'"),
+        (
+            {"num_parts": 2, "partition": "spectral"},
+            "partition='spectral' is not known; use one of 'metis', 'random'",
+        ),
         ({"num_parts": 2, "num_layers": 0}, "num_layers=0 has to be a positive integer, or left out"),
     ],
 )

@@ -195,7 +195,11 @@ def train(
 
 
 def _epoch(
-    model: nn.Module, loader: DataLoader, optimizer: torch.optim.Optimizer, clip_norm: float | None, clock: Clock
+    model: nn.Module,
+    loader: DataLoader,
+    optimizer: torch.optim.Optimizer,
+    clip_norm: float | None,
+    clock: Clock,
 ) -> tuple[float, float, float]:
     """One pass: its seconds, those that it waited for batches, and its mean loss."""
     model.train()

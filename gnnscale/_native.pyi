@@ -1,0 +1,20 @@
+"""The compiled operations; native/include/*.h states their contracts."""
+
+from torch import Tensor
+
+def sample_neighbors(
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: list[int],
+    key: int,
+    replace: bool,
+    num_threads: int,
+    narrow_limit: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]: ...
+def gather_rows(source: Tensor, index: Tensor, out: Tensor, num_threads: int) -> None: ...
+def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, out: Tensor, num_threads: int) -> None: ...
+def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor, out: Tensor, num_threads: int) -> None: ...
+def transpose_csr(
+    indptr: Tensor, indices: Tensor, indptr_t: Tensor, indices_t: Tensor, permutation: Tensor
+) -> None: ...

@@ -1,0 +1,234 @@
+"""The command line. Commands import what they need, so that ``gnnscale --help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from gnnscale.compare.runner import Outcome
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode="rich",
+    help="Scale graph neural network training, and measure which way of scaling suits your graph.\n\n"
+    "Begin with: [bold]gnnscale compare --dataset synthetic --samplers full,gas --epochs 20[/bold]",
+)
+
+
+def main() -> None:
+    """Run the command ``gnnscale``."""
+    app()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from gnnscale._version import __version__
+
+        typer.echo(f"gnnscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compare(
+    specification: Annotated[
+        Path | None,
+        typer.Argument(metavar="[SPEC.toml]", help="File with the comparison; flags override it."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="Datasets: names (see `gnnscale list`) or paths, with commas between.",
+            rich_help_panel="What",
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Folder that has the datasets' files.", rich_help_panel="What")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Models (default: gcn)", rich_help_panel="What")] = None,
+    samplers: Annotated[
+        str | None,
+        typer.Option(
+            help="Samplers, also with arguments: 'full,gas(num_parts=40, batch_size=10)' (default: all)",
+            rich_help_panel="What",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="How many seeds, or which: 3 or 0,5,7 (default: 1)", rich_help_panel="What"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results (default: runs/NAME)", rich_help_panel="What")
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(help="Times over the training nodes (default: 100)", rich_help_panel="Training"),
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Columns of a hidden layer (default: 64)", rich_help_panel="Model")
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Layers (default: 2)", rich_help_panel="Model")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of inputs dropped (default: 0.5)", rich_help_panel="Model")
+    ] = None,
+    norm: Annotated[
+        str | None,
+        typer.Option(help="Between layers: none, batch or layer (default: none)", rich_help_panel="Model"),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate of Adam (default: 0.01)", rich_help_panel="Training")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="Of Adam (default: 0.0005)", rich_help_panel="Training")
+    ] = None,
+    clip_norm: Annotated[
+        float | None,
+        typer.Option(help="Bound on the gradient's norm (default: none)", rich_help_panel="Training"),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            help="Seeds of a batch: nodes or clusters (default: each sampler's own)",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    num_workers: Annotated[
+        int | None, typer.Option(help="Threads that sample ahead (default: 0)", rich_help_panel="Training")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of torch (default: all cores)", rich_help_panel="Training")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda (default: cpu)", rich_help_panel="Training")] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run those cells again that failed earlier.")
+    ] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="Print one plain line a cell instead of bars.")
+    ] = False,
+) -> None:
+    """Train the same model under several samplers; leave a table and curves of accuracy against time.
+
+    Example: [bold]gnnscale compare --dataset cora --samplers full,gas --seeds 3 --out runs/cora[/bold]
+
+    The same from a file: [bold]gnnscale compare experiments/demo.toml[/bold]
+
+    Killed or stopped, the same command goes on with the cells that are missing.
+
+    Exit status: 0 if all cells finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C.
+    """
+    flags = {
+        "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds,
+        "out": out, "epochs": epochs, "hidden": hidden, "layers": layers, "dropout": dropout, "norm": norm,
+        "lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm, "batch_size": batch_size,
+        "num_workers": num_workers, "threads": threads, "device": device,
+    }  # fmt: skip
+    outcome = _compare(specification, flags, retry_failed, not no_progress)
+    raise typer.Exit(1 if outcome.failed else 0)
+
+
+def _compare(path: Path | None, flags: dict[str, Any], retry_failed: bool, progress: bool) -> Outcome:
+    where: Path | None = None
+    console = _console()
+    try:
+        with console.status("reading the datasets") if console.is_terminal and progress else _quiet():
+            from gnnscale.compare.process import start_server
+
+            start_server()
+            from gnnscale.compare.runner import check, run_cells, write_outcome
+            from gnnscale.compare.specification import make_cells, read_specification
+
+            specification = read_specification(path, flags)
+            cells = make_cells(specification, check(specification))
+        where = specification.out
+        from gnnscale.compare.display import LiveDisplay, PlainDisplay, summary_tables
+
+        with (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
+            results = run_cells(cells, where, display, retry_failed=retry_failed)
+        outcome = write_outcome(results, where)
+    except KeyboardInterrupt:
+        kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
+        typer.echo(f"\nStopped.{kept}", err=True)
+        raise typer.Exit(130) from None
+    except (ValueError, TypeError, OSError) as error:
+        _refuse(error)
+    for table in summary_tables(outcome.summary):
+        console.print(table)
+    for file in outcome.files:
+        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    return outcome
+
+
+@app.command("list")
+def list_names() -> None:
+    """Name the datasets, models and samplers, with one line each.
+
+    Example: [bold]gnnscale list[/bold]
+    """
+    from gnnscale.data import dataset_names
+    from gnnscale.nn import MODELS
+    from gnnscale.samplers import SAMPLERS
+
+    models = {name: _first_line(model) for name, model in MODELS.items()}
+    samplers = {name: _first_line(sampler) for name, sampler in SAMPLERS.items()}
+    for title, lines in (("datasets", dataset_names()), ("models", models), ("samplers", samplers)):
+        width = max(map(len, lines), default=0)
+        typer.echo(f"{title}:")
+        for name, line in lines.items():
+            typer.echo(f"  {name:<{width}}  {line}")
+
+
+@app.command()
+def doctor() -> None:
+    """Tell versions, which native parts are in use, and what is missing, with the remedy.
+
+    Example: [bold]gnnscale doctor[/bold]. The exit status is 1 if something that is needed does not work.
+    """
+    from gnnscale.doctor import examine
+
+    broken = False
+    for finding in examine():
+        broken |= finding.broken
+        typer.echo(f"{finding.subject + ':':<14}{finding.state}")
+        if finding.remedy:
+            typer.echo(f"{'':<14}-> {finding.remedy}")
+    raise typer.Exit(1 if broken else 0)
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().partition("\n")[0]
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # Where no terminal sets a width, lines stay whole: they go to a file or to another program.
+    return Console() if sys.stdout.isatty() else Console(width=160, no_color=True)
+
+
+def _quiet() -> Any:
+    from contextlib import nullcontext
+
+    return nullcontext()
+
+
+def _refuse(error: Exception) -> NoReturn:
+    problems = getattr(error, "problems", None) or [" ".join(str(error).split())]
+    for problem in problems:
+        typer.echo(f"error: {problem.rstrip('.')}.", err=True)
+    raise typer.Exit(2) from None

@@ -1,0 +1,126 @@
+"""What happens inside the process of a cell: load, build, train, and send each point of the curve."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gnnscale.compare.process import Send, describe
+from gnnscale.compare.settings import PER_SAMPLER
+from gnnscale.compare.specification import Cell, Choice, Facts
+from gnnscale.data import Dataset, load
+from gnnscale.nn import MODELS
+from gnnscale.samplers import make_sampler
+from gnnscale.training import Point, train
+
+
+def run_cell(send: Send, cell: Cell) -> None:
+    """Train one model with one sampler.
+
+    Sends ``("stage", text)`` as the work proceeds, ``("point", values, peak_memory_mb)`` after each
+    epoch, and ``("end", prepare_seconds, peak_memory_mb)``.
+
+    Raises
+    ------
+    FloatingPointError
+        The loss is no longer a finite number.
+    """
+    training = cell.training
+    if training["threads"] is not None:
+        torch.set_num_threads(training["threads"])
+    send(("stage", "loading"))
+    data = load(cell.dataset.name, cell.data_dir, split=cell.split, **cell.dataset.arguments)
+    # The same seed before every model: all samplers start from the same weights.
+    torch.manual_seed(cell.seed)
+    model = build_model(cell.model, data)
+    sampler = make_sampler(
+        cell.sampler.name, num_layers=cell.model.arguments["layers"], num_nodes=data.num_nodes,
+        **cell.sampler.arguments,
+    )  # fmt: skip
+
+    def on_point(point: Point) -> None:
+        send(("point", asdict(point), peak_memory_mb()))
+        if not math.isfinite(point.loss):
+            raise FloatingPointError(f"the loss became {point.loss} in epoch {point.epoch}")
+
+    send(("stage", "preparing"))
+    settings = {name: value for name, value in training.items() if name != "threads"}
+    result = train(model, data, sampler, seed=cell.seed, on_point=on_point, **settings)
+    send(("end", result.prepare_seconds, peak_memory_mb()))
+
+
+def check_dataset(
+    send: Send,
+    dataset: Choice,
+    data_dir: Path | None,
+    models: list[Choice],
+    samplers: list[Choice],
+    device: str,
+) -> None:
+    """Load a dataset and build every model and sampler for it, before any time goes into training.
+
+    Sends ``("problem", sentence)`` for each thing that cannot work, and ``("facts", Facts)``.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        send(("problem", f"device is {device!r}, but torch {torch.__version__} finds no CUDA GPU here; "
+                         "use device 'cpu', or install a CUDA build of torch."))  # fmt: skip
+    try:
+        data = load(dataset.name, data_dir, **dataset.arguments)
+    except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
+        send(("problem", describe(error)))
+        return
+    for model in models:
+        try:
+            build_model(model, data)
+        except (ValueError, TypeError) as error:
+            send(("problem", f"model {model.label}: {describe(error)}"))
+        for sampler in samplers:
+            own = {name: value for name, value in sampler.arguments.items() if name not in PER_SAMPLER}
+            layers = model.arguments["layers"]
+            try:
+                make_sampler(sampler.name, num_layers=layers, num_nodes=data.num_nodes, **own)
+            except (ValueError, TypeError) as error:
+                text = describe(error)
+                send(("problem", text if sampler.name in text else f"sampler {sampler.label}: {text}"))
+    facts = Facts(data.num_nodes, data.num_edges, data.num_splits, data.metric, content_digest(data))
+    send(("facts", facts))
+
+
+def build_model(model: Choice, data: Dataset) -> torch.nn.Module:
+    """Build a model for a dataset from the settings of a comparison."""
+    arguments = dict(model.arguments)
+    hidden, norm = arguments.pop("hidden"), arguments.pop("norm")
+    return MODELS[model.name](
+        data.num_features, hidden, data.num_classes, num_layers=arguments.pop("layers"),
+        norm=None if norm == "none" else norm, **arguments,
+    )  # fmt: skip
+
+
+def content_digest(data: Dataset) -> str:
+    """Hash what a dataset holds: edges, edge weights, features, labels and the first split."""
+    digest = hashlib.blake2b(digest_size=16)
+    graph = data.graph
+    tensors = [*graph.edges(), graph.ndata["feat"], graph.ndata["label"],
+               data.train_ids, data.val_ids, data.test_ids]  # fmt: skip
+    if "weight" in graph.edata:
+        tensors.append(graph.edata["weight"])
+    for tensor in tensors:
+        digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(memoryview(tensor.contiguous().numpy()).cast("B") if tensor.numel() else b"")
+    return digest.hexdigest()
+
+
+def peak_memory_mb() -> float:
+    """Peak resident memory of this process in MB of 10^6 bytes; NaN where the system does not tell."""
+    try:
+        import resource
+    except ImportError:
+        return math.nan
+    peak: Any = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6

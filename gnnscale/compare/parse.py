@@ -1,0 +1,116 @@
+"""Reads ``gas(num_parts=40, batch_size=10)``: a name, and arguments that are plain values."""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+def split_list(text: str) -> list[str]:
+    """Split at the commas that stand outside brackets and quotes.
+
+    Parameters
+    ----------
+    text : str
+        What stands after ``--samplers``, ``--dataset`` or ``--model``.
+
+    Returns
+    -------
+    list of str
+        The entries, without surrounding blanks. Empty entries are kept, so that they can be refused.
+
+    Raises
+    ------
+    ValueError
+        A bracket or a quote is not closed.
+
+    Examples
+    --------
+    >>> split_list("full, neighbor(fanouts=[5, 5]), gas")
+    ['full', 'neighbor(fanouts=[5, 5])', 'gas']
+    """
+    entries, entry, expected, quote = [], "", [], ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in _CLOSING:
+            expected.append(_CLOSING[character])
+        elif character in _CLOSING.values():
+            if not expected or expected.pop() != character:
+                raise ValueError(f"{text!r} has a {character!r} that nothing opened: check its brackets.")
+        elif character == "," and not expected:
+            entries.append(entry.strip())
+            entry = ""
+            continue
+        entry += character
+    if quote or expected:
+        raise ValueError(f"{text!r} lacks a closing {quote or expected[-1]!r}.")
+    return [*entries, entry.strip()]
+
+
+def parse_choice(text: str) -> tuple[str, dict[str, Any]]:
+    """Read a name with its arguments; nothing is evaluated but plain values.
+
+    Parameters
+    ----------
+    text : str
+        ``name`` or ``name(argument=value, ...)``, each value a Python literal.
+
+    Returns
+    -------
+    tuple of (str, dict)
+        The name and its arguments.
+
+    Raises
+    ------
+    ValueError
+        The text has another form.
+
+    Examples
+    --------
+    >>> parse_choice("gas(num_parts=40, batch_size=10)")
+    ('gas', {'num_parts': 40, 'batch_size': 10})
+    """
+    name, bracket, inside = text.strip().partition("(")
+    name = name.strip()
+    if not name:
+        raise ValueError(f"{text!r} does not begin with a name; write it like gas or gas(num_parts=40).")
+    if not bracket:
+        return name, {}
+    try:
+        call = ast.parse(f"_({inside}", mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        call = None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise ValueError(f"{text!r} cannot be read; write it like gas(num_parts=40, batch_size=10).")
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise ValueError(f"{text!r} has an argument without a name; write it like gas(num_parts=40).")
+    arguments: dict[str, Any] = {}
+    for keyword in call.keywords:
+        argument = str(keyword.arg)
+        if argument in arguments:
+            raise ValueError(f"{text!r} gives {argument} twice.")
+        try:
+            arguments[argument] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, RecursionError, MemoryError):
+            raise ValueError(
+                f"{argument} in {text!r} is not a plain value; allowed are numbers, text in quotes, "
+                "lists, True, False and None."
+            ) from None
+    return name, arguments
+
+
+def format_choice(name: str, arguments: dict[str, Any]) -> str:
+    """Write what :func:`parse_choice` reads.
+
+    Examples
+    --------
+    >>> format_choice("neighbor", {"fanouts": [5, 5]})
+    'neighbor(fanouts=[5, 5])'
+    """
+    inside = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items())
+    return f"{name}({inside})" if inside else name

@@ -1,0 +1,253 @@
+"""The files that a comparison leaves: one of each cell, all curves together, and a summary."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gnnscale.compare.specification import Cell
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of results.parquet: its type, its meaning and its unit ("" where it has none)."""
+
+    type: pa.DataType
+    meaning: str
+    unit: str = ""
+
+
+_SECONDS = "seconds, cumulative since training began, evaluation excluded"
+
+#: The columns of results.parquet, in order; the same text is in the file's own metadata.
+COLUMNS: dict[str, Column] = {
+    "dataset": Column(pa.string(), "name of the dataset"),
+    "model": Column(pa.string(), "name of the model"),
+    "sampler": Column(pa.string(), "name of the sampler, with arguments where the name alone is not unique"),
+    "seed": Column(pa.int64(), "seed of the weights, the batches and dropout"),
+    "epoch": Column(pa.int64(), "epochs done; 0 in the only row of a run that failed before its first point"),
+    "train_seconds": Column(pa.float64(), "wall-clock time of training", _SECONDS),
+    "sample_seconds": Column(
+        pa.float64(), "time spent drawing batches; with workers it overlaps with training", _SECONDS
+    ),
+    "gather_seconds": Column(
+        pa.float64(), "time spent collecting features and labels; with workers it overlaps", _SECONDS
+    ),
+    "transfer_seconds": Column(
+        pa.float64(), "time spent moving batches to the device; with workers it overlaps", _SECONDS
+    ),
+    "history_seconds": Column(pa.float64(), "time spent on histories, and on evaluations that refresh them", _SECONDS),
+    "compute_seconds": Column(
+        pa.float64(), "time spent in the model, the loss and the optimiser, without history", _SECONDS
+    ),
+    "loss": Column(pa.float64(), "training loss, mean over the epoch's batches"),
+    "val": Column(pa.float64(), "metric on the validation nodes, exact", "fraction"),
+    "test": Column(pa.float64(), "metric on the test nodes, exact", "fraction"),
+    "status": Column(pa.string(), "of the whole run: ok, or in a sentence why it failed"),
+    "wait_seconds": Column(pa.float64(), "time in which training waited for a batch", _SECONDS),
+    "prepare_seconds": Column(
+        pa.float64(), "one-off preparation: graph arrays, partitions, first fill of histories", "seconds"
+    ),
+    "peak_memory_mb": Column(
+        pa.float64(), "peak resident memory of the run's process, libraries and graph included", "10^6 bytes"
+    ),
+    "metric": Column(pa.string(), "what val and test are: accuracy, roc_auc or micro_f1"),
+    "num_nodes": Column(pa.int64(), "nodes of the graph"),
+    "num_edges": Column(pa.int64(), "directed edges of the graph"),
+    "split": Column(pa.int64(), "number of the split of training, validation and test nodes"),
+    "settings": Column(pa.string(), "all settings of the run, defaults included", "JSON"),
+}
+
+SCHEMA = pa.schema(
+    [
+        pa.field(name, column.type, metadata={"meaning": column.meaning, "unit": column.unit})
+        for name, column in COLUMNS.items()
+    ]
+)
+
+
+def cell_frame(
+    cell: Cell, points: list[dict[str, Any]], status: str, prepare_seconds: float, peak_memory_mb: float
+) -> pd.DataFrame:
+    """Make the rows of one finished cell: its points, or one row of epoch 0 where it has none."""
+    frame = pd.DataFrame(points or [{"epoch": 0}]).assign(
+        dataset=cell.dataset.label,
+        model=cell.model.label,
+        sampler=cell.sampler.label,
+        seed=cell.seed,
+        status=status,
+        prepare_seconds=prepare_seconds,
+        peak_memory_mb=peak_memory_mb,
+        metric=cell.facts.metric,
+        num_nodes=cell.facts.num_nodes,
+        num_edges=cell.facts.num_edges,
+        split=cell.split,
+        settings=json.dumps(cell.settings, sort_keys=True, default=repr),
+    )
+    return frame.reindex(columns=list(COLUMNS))
+
+
+def write_results(frame: pd.DataFrame, path: Path) -> None:
+    """Write rows as parquet with the meaning and unit of each column; it appears whole or not at all."""
+    table = pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False)
+    write_whole(path, lambda temporary: pq.write_table(table, temporary))
+
+
+def read_results(path: str | Path) -> pd.DataFrame:
+    """Read a results.parquet, or the file of one cell.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a curve point, with the columns of :data:`COLUMNS`.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ValueError
+        The file is damaged, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there are no results at {str(path)!r}; `gnnscale compare` writes them.")
+    try:
+        frame = pq.read_table(path).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} cannot be read as parquet ({error}); delete it and compare again.") from None
+    if missing := [name for name in COLUMNS if name not in frame]:
+        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; delete it and compare again.")
+    return frame
+
+
+def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:
+    """Read a cell that was finished earlier, under the names it has now; None where it was not."""
+    path = folder / f"{cell.file_name}.parquet"
+    if not path.exists():
+        return None
+    return read_results(path).assign(dataset=cell.dataset.label, model=cell.model.label, sampler=cell.sampler.label)
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def at_best_epochs(results: pd.DataFrame) -> pd.DataFrame:
+    """Take of each finished run the row of its first best validation epoch, and of each its last time.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        Rows as in results.parquet.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a run whose status is ok, with ``epochs`` and ``total_seconds`` of the whole run.
+    """
+    finished = results[results["status"] == "ok"].sort_values("epoch", kind="stable")
+    runs = finished.groupby(["dataset", "model", "sampler", "seed"], sort=False)
+    # nanargmax takes the first of equals: a later epoch has to be strictly better.
+    rows = [
+        run.iloc[int(np.nanargmax(run["val"]))].to_dict()
+        | {"epochs": run["epoch"].max(), "total_seconds": run["train_seconds"].iloc[-1]}
+        for _, run in runs
+        if run["val"].notna().any()
+    ]
+    return pd.DataFrame(rows, columns=[*results.columns, "epochs", "total_seconds"])
+
+
+#: The columns of summary.csv, in order, with what they mean.
+SUMMARY_COLUMNS: dict[str, str] = {
+    "dataset": "name of the dataset",
+    "model": "name of the model",
+    "sampler": "name of the sampler",
+    "seeds": "runs that finished; all numbers of the row are over these",
+    "test_mean": "mean over the runs of the test metric at the first best validation epoch, a fraction",
+    "test_std": "its sample standard deviation (n - 1); empty for one run",
+    "best_epoch": "median over the runs of the first best validation epoch",
+    "seconds_per_epoch": "median over the runs of training seconds divided by epochs",
+    "train_seconds": "median over the runs of all training seconds",
+    "prepare_seconds": "median over the runs of the seconds of one-off preparation",
+    "peak_memory_mb": "largest over the runs of the peak resident memory of the process, 10^6 bytes",
+    "status": "ok, or how many runs failed and why the first of them did",
+    "val_mean": "mean over the runs of the best validation metric, a fraction",
+    "metric": "accuracy, roc_auc or micro_f1",
+}
+
+
+def summarise(results: pd.DataFrame) -> pd.DataFrame:
+    """Make one row of each (dataset, model, sampler), in the order in which they first appear.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        Rows as in results.parquet.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of :data:`SUMMARY_COLUMNS`.
+    """
+    best = at_best_epochs(results)
+    rows = []
+    for names, group in results.groupby(["dataset", "model", "sampler"], sort=False):
+        runs = best[(best[["dataset", "model", "sampler"]] == list(names)).all(axis=1)]
+        rows.append(
+            dict(zip(("dataset", "model", "sampler"), names, strict=True))
+            | {
+                "seeds": len(runs),
+                "test_mean": runs["test"].mean(),
+                "test_std": runs["test"].std(ddof=1),
+                "best_epoch": runs["epoch"].median(),
+                "seconds_per_epoch": (runs["total_seconds"] / runs["epochs"]).median(),
+                "train_seconds": runs["total_seconds"].median(),
+                "prepare_seconds": runs["prepare_seconds"].median(),
+                "peak_memory_mb": runs["peak_memory_mb"].max(),
+                "status": _status(group),
+                "val_mean": runs["val"].mean(),
+                "metric": group["metric"].iloc[0],
+            }
+        )
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def _status(group: pd.DataFrame) -> str:
+    runs = group.drop_duplicates("seed").set_index("seed")["status"]
+    failed = runs[runs != "ok"]
+    if failed.empty:
+        return "ok"
+    reason = failed.iloc[0].removeprefix("failed: ")
+    return f"{len(failed)} of {len(runs)} runs failed; seed {failed.index[0]}: {reason}"
+
+
+def write_summary(summary: pd.DataFrame, path: Path) -> None:
+    """Write a summary as CSV; the file appears whole or not at all."""
+    write_whole(path, lambda temporary: summary.to_csv(temporary, index=False))
+
+
+def concatenate(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Put the rows of cells together, in order."""
+    return pa.concat_tables(
+        [pa.Table.from_pandas(frame, schema=SCHEMA, preserve_index=False) for frame in frames]
+    ).to_pandas()

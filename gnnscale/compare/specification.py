@@ -1,0 +1,372 @@
+"""What to compare: datasets × models × samplers × seeds, read from a TOML file and from flags."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from gnnscale.compare.parse import format_choice, parse_choice, split_list
+from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
+from gnnscale.data import dataset_names
+from gnnscale.nn import MODELS
+from gnnscale.samplers import SAMPLERS
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class SpecificationError(ValueError):
+    """Everything that is wrong with a comparison, one sentence each in ``problems``."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A dataset, a model or a sampler by name, with its arguments and the name it has in results."""
+
+    name: str
+    arguments: dict[str, Any]
+    label: str
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A comparison as asked for; :func:`read_specification` makes one, and refuses what cannot work."""
+
+    datasets: list[Choice]
+    models: list[Choice]
+    samplers: list[Choice]
+    seeds: list[int]
+    training: dict[str, Any]
+    out: Path
+    data_dir: Path | None
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a loaded dataset says of itself: ``digest`` is a hash of its content."""
+
+    num_nodes: int
+    num_edges: int
+    num_splits: int
+    metric: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (dataset, model, sampler, seed, settings): the unit of running, resuming and failing."""
+
+    dataset: Choice
+    model: Choice
+    sampler: Choice
+    seed: int
+    training: dict[str, Any]
+    data_dir: Path | None
+    facts: Facts
+
+    @property
+    def split(self) -> int:
+        """The split that this seed trains on: seeds go round the splits that the dataset has."""
+        return self.seed % self.facts.num_splits
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides the result; a cell with the same settings is the same cell.
+
+        The data counts by its content, so a folder may move, and a changed file is never mistaken
+        for the old one.
+        """
+        return {
+            "dataset": self.dataset.name,
+            "dataset_arguments": self.dataset.arguments,
+            "data": self.facts.digest,
+            "split": self.split,
+            "model": self.model.name,
+            "model_arguments": self.model.arguments,
+            "sampler": self.sampler.name,
+            "sampler_arguments": self.sampler.arguments,
+            "seed": self.seed,
+            "training": self.training,
+        }
+
+    @property
+    def file_name(self) -> str:
+        """A readable name and a hash of :attr:`settings`, without an ending."""
+        settings = {key: value for key, value in self.settings.items() if key != "dataset"}
+        text = json.dumps(settings, sort_keys=True, default=repr)
+        names = f"{Path(self.dataset.name).stem} {self.model.name} {self.sampler.name} seed{self.seed}"
+        readable = re.sub(r"[^A-Za-z0-9]+", "-", names).strip("-").lower()
+        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+
+    def __str__(self) -> str:
+        return f"{self.dataset.label} {self.model.label} {self.sampler.label} seed {self.seed}"
+
+
+def make_cells(specification: Specification, facts: Mapping[str, Facts]) -> list[Cell]:
+    """List the cells of a comparison in the order in which they run.
+
+    Seeds are the outer loop, so that a comparison which is stopped early has every sampler.
+
+    Parameters
+    ----------
+    specification : Specification
+    facts : mapping of str to Facts
+        What each dataset says of itself, by its label.
+
+    Returns
+    -------
+    list of Cell
+    """
+    cells = []
+    for dataset in specification.datasets:
+        for seed in specification.seeds:
+            for model in specification.models:
+                for sampler in specification.samplers:
+                    own = {name: sampler.arguments[name] for name in PER_SAMPLER if name in sampler.arguments}
+                    rest = {name: value for name, value in sampler.arguments.items() if name not in own}
+                    cells.append(
+                        Cell(
+                            dataset,
+                            model,
+                            replace(sampler, arguments=rest),
+                            seed,
+                            {**specification.training, **own},
+                            specification.data_dir,
+                            facts[dataset.label],
+                        )
+                    )
+    return cells
+
+
+def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specification:
+    """Read a specification file, let flags override it, and refuse everything wrong with it at once.
+
+    Parameters
+    ----------
+    path : Path or None
+        A TOML file; None where the flags say everything.
+    flags : mapping of str to object
+        ``datasets``, ``models``, ``samplers``, ``seeds`` (text, as in the command line), ``out``,
+        ``data_dir``, and the settings of :data:`~gnnscale.compare.settings.TRAINING` and
+        :data:`~gnnscale.compare.settings.MODEL`. Those that are None were not given.
+
+    Returns
+    -------
+    Specification
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    SpecificationError
+        The file is not TOML, or has unknown keys, wrong values or unknown names: all of them are listed.
+
+    Examples
+    --------
+    >>> flags = {"datasets": "synthetic", "samplers": "full,gas", "seeds": "2"}
+    >>> specification = read_specification(None, flags)
+    >>> [sampler.label for sampler in specification.samplers], specification.seeds
+    (['full', 'gas'], [0, 1])
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    reader = _Reader(_read_toml(path) if path else {}, given, path)
+    specification = reader.read()
+    if reader.problems:
+        raise SpecificationError(reader.problems)
+    return specification
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no specification {str(path)!r}; give the path of a TOML file.")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecificationError([f"{path} is not valid TOML: {error}."]) from None
+
+
+def _did_you_mean(word: str, known: Iterable[str]) -> str:
+    names = sorted(known)
+    near = difflib.get_close_matches(word, names, n=1)
+    guess = f"did you mean {near[0]!r}? " if near else ""
+    return f"{guess}Known: {', '.join(names)}."
+
+
+class _Reader:
+    """Reads one specification, gathering problems instead of stopping at the first."""
+
+    KINDS = ("dataset", "model", "sampler")
+    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", *KINDS)
+
+    def __init__(self, file: dict[str, Any], flags: dict[str, Any], path: Path | None) -> None:
+        self.file, self.flags, self.path = file, flags, path
+        self.known = {"dataset": set(dataset_names()), "model": set(MODELS), "sampler": set(SAMPLERS)}
+        self.problems: list[str] = []
+        self.problems += [f"unknown key {key!r}: {_did_you_mean(key, self.KEYS)}" for key in file
+                          if key not in self.KEYS]  # fmt: skip
+
+    def read(self) -> Specification:
+        datasets, models, samplers = (self.choices(kind) for kind in self.KINDS)
+        training = self.training()
+        return Specification(
+            datasets, models, samplers, self.seeds(), training, self.out(datasets), self.folder("data_dir")
+        )
+
+    def check(self, name: str, value: Any, settings: Any, where: str = "") -> None:
+        if problem := problem_with(name, value, settings, where):
+            self.problems.append(problem)
+
+    def table(self, *keys: str) -> dict[str, Any]:
+        """The file's table under these keys; empty where it has none."""
+        table: Any = self.file
+        for key in keys:
+            table = table.get(key, {})
+            if not isinstance(table, dict):
+                name = ".".join(keys)
+                self.problems.append(f"{name} is {table!r}; it must be a table, headed by [{name}].")
+                return {}
+        return table
+
+    def training(self) -> dict[str, Any]:
+        table = self.table("train")
+        for name in table:
+            if name not in TRAINING or name == "epochs":
+                known = [name for name in TRAINING if name != "epochs"]
+                self.problems.append(f"unknown key {name!r} in [train]: {_did_you_mean(name, known)}")
+        top = {"epochs": self.file["epochs"]} if "epochs" in self.file else {}
+        values = {name: setting.default for name, setting in TRAINING.items()}
+        chosen = {**table, **top, **{name: self.flags[name] for name in TRAINING if name in self.flags}}
+        for name in TRAINING:
+            if name in chosen:
+                values[name] = chosen[name]
+                self.check(name, chosen[name], TRAINING)
+        return values
+
+    def seeds(self) -> list[int]:
+        value = self.flags.get("seeds", self.file.get("seeds", 1))
+        if isinstance(value, str):
+            parts = [part.strip() for part in value.split(",") if part.strip()]
+            if not parts or not all(part.isdecimal() for part in parts):
+                self.problems.append(f"seeds is {value!r}; it must be a number such as 3, or a list such as 0,5,7.")
+                return []
+            value = [int(part) for part in parts] if "," in value else int(parts[0])
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return list(range(value))
+        whole = isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**63 for seed in value)
+        if not whole or not value or len(set(value)) < len(value):
+            self.problems.append(
+                f"seeds is {value!r}; it must be a whole number from 1 up (3 means seeds 0, 1 and 2) "
+                "or a list of different whole numbers from 0 up."
+            )
+            return []
+        return value
+
+    def folder(self, key: str) -> Path | None:
+        value = self.flags.get(key, self.file.get(key))
+        if value is None or (isinstance(value, (str, Path)) and str(value)):
+            return None if value is None else Path(value)
+        self.problems.append(f"{key} is {value!r}; it must be the path of a folder.")
+        return None
+
+    def out(self, datasets: list[Choice]) -> Path:
+        name = self.path.stem if self.path else "-".join(dataset.label for dataset in datasets)
+        return self.folder("out") or Path("runs") / (name or "compare")
+
+    def choices(self, kind: str) -> list[Choice]:
+        key = kind + "s"
+        value = self.flags.get(key, self.file.get(key))
+        if value is None:
+            if kind == "dataset":
+                self.problems.append("no dataset is given: use --dataset, or datasets = [...] in a file.")
+                return []
+            value = ["gcn"] if kind == "model" else list(SAMPLERS)
+        if isinstance(value, str):
+            try:
+                value = split_list(value)
+            except ValueError as error:
+                self.problems.append(str(error))
+                return []
+        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+            self.problems.append(f"{key} is {value!r}; it must be a list of names.")
+            return []
+        self.check_tables(kind, value)
+        choices = [choice for text in value if (choice := self.choice(kind, text)) is not None]
+        return self.label(kind, choices)
+
+    def check_tables(self, kind: str, texts: list[str]) -> None:
+        """[sampler.gas] may stand for a sampler that a flag leaves out, but not for an unknown one."""
+        known = self.known[kind] | {text.partition("(")[0].strip() for text in texts}
+        for name, value in self.table(kind).items():
+            if kind == "model" and name in MODEL and not isinstance(value, dict):
+                self.check(name, value, MODEL, "[model] ")
+            elif name not in known:
+                self.problems.append(f"unknown {kind} {name!r} in [{kind}.{name}]: {_did_you_mean(name, known)}")
+
+    def choice(self, kind: str, text: str) -> Choice | None:
+        try:
+            is_file = kind == "dataset" and Path(text).exists()
+            name, own = (text, {}) if is_file else parse_choice(text)
+        except ValueError as error:
+            self.problems.append(f"{kind} {error}")
+            return None
+        if name not in self.known[kind] and not (kind == "dataset" and _is_path(name)):
+            self.problems.append(f"unknown {kind} {name!r}: {_did_you_mean(name, self.known[kind])}")
+            return None
+        # Flags override the file; what stands in brackets is the most specific and overrides both.
+        arguments = dict(self.table(kind, name)) if name in self.table(kind) else {}
+        if kind == "model":
+            shared = {key: value for key, value in self.table("model").items() if key in MODEL}
+            defaults = {key: setting.default for key, setting in MODEL.items()}
+            flags = {key: self.flags[key] for key in MODEL if key in self.flags}
+            arguments = {**defaults, **shared, **arguments, **flags}
+            self.check_arguments(name, {**arguments, **own}, MODEL)
+            self.check_signature(name, {**arguments, **own})
+        if kind == "sampler":
+            arguments = {key: value for key, value in arguments.items()
+                         if key not in PER_SAMPLER or key not in self.flags}  # fmt: skip
+            self.check_arguments(name, {**arguments, **own}, {key: TRAINING[key] for key in PER_SAMPLER})
+        return Choice(name, {**arguments, **own}, format_choice(name, own))
+
+    def check_arguments(self, name: str, arguments: dict[str, Any], settings: Any) -> None:
+        for key, value in arguments.items():
+            if key in settings:
+                self.check(key, value, settings, f"{name}: ")
+
+    def check_signature(self, name: str, arguments: dict[str, Any]) -> None:
+        taken = {"in_size", "out_size", "hidden_size", "num_layers"}
+        known = set(MODEL) | (set(inspect.signature(MODELS[name]).parameters) - taken)
+        self.problems += [f"model {name} has no setting {key!r}: {_did_you_mean(key, known)}"
+                          for key in arguments if key not in known]  # fmt: skip
+
+    def label(self, kind: str, choices: list[Choice]) -> list[Choice]:
+        """Plain names where they tell the choices apart, names with arguments where they do not."""
+        plain = [Path(choice.name).stem if _is_path(choice.name) else choice.name for choice in choices]
+        often = Counter(plain)
+        labelled = [
+            replace(choice, label=name if often[name] == 1 else choice.label)
+            for choice, name in zip(choices, plain, strict=True)
+        ]
+        counts = Counter(choice.label for choice in labelled)
+        self.problems += [
+            f"{kind} {label} is given {count} times; give each once." for label, count in counts.items() if count > 1
+        ]
+        return labelled
+
+
+def _is_path(text: str) -> bool:
+    return "/" in text or "\\" in text or "." in text or Path(text).exists()

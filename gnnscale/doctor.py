@@ -1,0 +1,100 @@
+"""What is installed, what is in use, and what is missing, each with its remedy."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gnnscale._version import __version__
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; ``remedy`` says what to do about it, and only broken findings must be."""
+
+    subject: str
+    state: str
+    remedy: str = ""
+    broken: bool = False
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything gnnscale uses.
+
+    Yields
+    ------
+    Finding
+        Nothing raises: what cannot be imported is a finding too.
+    """
+    yield Finding("gnnscale", __version__)
+    yield Finding("Python", f"{platform.python_version()} on {platform.platform()}")
+    for name, module, remedy in (
+        ("torch", "torch", "pip install torch"),
+        ("dgl", "gnnscale._dgl", "pip install 'dgl>=1.1.3,!=2.0.*,!=2.1.*' packaging"),
+        ("numpy", "numpy", "pip install numpy"),
+    ):
+        yield _library(name, module, remedy)
+    yield Finding("CPU", f"{_cpu_model()}, {_usable_cores()} cores usable of {os.cpu_count()}")
+    yield _gpu()
+    yield from _native()
+
+
+def _library(name: str, module: str, remedy: str) -> Finding:
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:
+        return Finding(name, f"cannot be imported: {type(error).__name__}: {error}", remedy, broken=True)
+    return Finding(name, str(getattr(imported, name, imported).__version__))
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _gpu() -> Finding:
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+            return Finding("GPU", f"{', '.join(names)} (CUDA {torch.version.cuda})")
+        built = torch.version.cuda
+    except Exception as error:
+        return Finding("GPU", f"unknown, torch does not say: {error}")
+    if built:
+        return Finding("GPU", f"none found by torch built for CUDA {built}", "check `nvidia-smi` and the driver")
+    return Finding("GPU", "none in use, this torch is built for the CPU", "for a GPU, install a CUDA build of torch")
+
+
+def _native() -> Iterator[Finding]:
+    try:
+        from gnnscale import ops
+
+        backend, reason = ops.backend(), ops.backend_reason()
+    except Exception as error:
+        yield Finding("operations", f"cannot be imported: {error}", "install gnnscale again", broken=True)
+        return
+    if backend == "native":
+        yield Finding("operations", "native")
+        return
+    yield Finding("operations", f"{backend}, which is slower", reason)
+    if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):
+        yield Finding(
+            "C++ compiler",
+            "none found",
+            "install one (on Debian: apt-get install g++), then install gnnscale again",
+        )

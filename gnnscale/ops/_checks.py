@@ -1,0 +1,35 @@
+"""Checks shared by the operations: one clear sentence for each kind of wrong argument."""
+
+import operator
+
+import torch
+from torch import Tensor
+
+
+def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
+    """Refuse what is not a contiguous tensor on the CPU, or of none of `dtypes` where some are given."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch tensor; got {type(value).__name__}.")
+    if dtypes and value.dtype not in dtypes:
+        allowed = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+        got = str(value.dtype).removeprefix("torch.")
+        raise TypeError(f"{name} must be {allowed}; got {got}. Convert it once with {name}.to(...).")
+    if value.device.type != "cpu":
+        raise ValueError(f"{name} is on {value.device}; this operation runs on the CPU, so pass {name}.cpu().")
+    if not value.is_contiguous():
+        raise ValueError(f"{name} is not contiguous; pass {name}.contiguous().")
+
+
+def check_vector(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
+    """Refuse what `check_tensor` refuses, and any other number of dimensions than one."""
+    check_tensor(name, value, *dtypes)
+    if value.dim() != 1:
+        raise ValueError(f"{name} must have one dimension; its shape is {tuple(value.shape)}.")
+
+
+def thread_count(num_threads: int) -> int:
+    """Give `num_threads` as an integer of at least one, or refuse it."""
+    count = operator.index(num_threads)
+    if count < 1:
+        raise ValueError(f"num_threads is {count}; give at least 1.")
+    return count

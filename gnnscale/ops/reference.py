@@ -1,0 +1,166 @@
+"""The operations in plain torch: what the native ones are compared with, and what runs in their place.
+
+The functions take arguments that have been checked and have the native module's contracts
+(``native/include/*.h``); `sample_neighbors`, `gather_rows` and `transpose_csr` give bit for bit the same.
+"""
+
+import torch
+from torch import Tensor
+
+from gnnscale.ops.random import as_signed, bounded, fold
+
+# Rows of edges gathered at a time: enough to be fast, few enough to stay in the processor's cache.
+_CHUNK = 1 << 14
+
+
+def _ranges(starts: Tensor, counts: Tensor) -> Tensor:
+    """Concatenate the ranges start, start + 1, ..., start + count - 1."""
+    ends = counts.cumsum(0)
+    within = torch.arange(int(ends[-1]) if len(ends) else 0) - (ends - counts).repeat_interleave(counts)
+    return starts.repeat_interleave(counts) + within
+
+
+def _draw_distinct(degrees: Tensor, states: Tensor, k: int) -> Tensor:
+    """Draw k distinct integers below each degree by Floyd's algorithm, all rows side by side."""
+    drawn = torch.empty(len(degrees), k, dtype=torch.int64)
+    for i in range(k):
+        last = degrees - k + i
+        candidate = bounded(fold(states, torch.tensor(i)), last + 1)
+        met = (drawn[:, :i] == candidate[:, None]).any(1)
+        drawn[:, i] = torch.where(met, last, candidate)
+    return drawn
+
+
+def _draw(starts: Tensor, degrees: Tensor, states: Tensor, fanout: int, replace: bool) -> tuple[Tensor, Tensor]:
+    """Draw each row's edges: how many, and their positions."""
+    if fanout < 0:
+        return degrees, _ranges(starts, degrees)
+    counts = torch.where(degrees > 0, fanout, 0) if replace else degrees.clamp(max=fanout)
+    positions = _ranges(starts, counts)
+    rows = (degrees > (0 if replace else fanout)).nonzero()[:, 0]
+    if fanout > 0 and len(rows):
+        first = (counts.cumsum(0) - counts)[rows]
+        if replace:
+            words = fold(states[rows][:, None], torch.arange(fanout))
+            drawn = bounded(words, degrees[rows][:, None])
+        else:
+            drawn = _draw_distinct(degrees[rows], states[rows], fanout)
+        positions[first[:, None] + torch.arange(fanout)] = starts[rows][:, None] + drawn
+    return counts, positions
+
+
+def _in_order_of_appearance(ids: Tensor) -> Tensor:
+    """Give the distinct ids, by where each stands first."""
+    distinct, inverse = ids.unique(return_inverse=True)
+    first = torch.full_like(distinct, len(ids)).scatter_reduce_(0, inverse, torch.arange(len(ids)), "amin")
+    return distinct[first.argsort()]
+
+
+def _check_ids(name: str, ids: Tensor, places: Tensor | None, num_nodes: int) -> None:
+    wrong = ((ids < 0) | (ids >= num_nodes)).nonzero()
+    if len(wrong):
+        at = int(wrong[0])
+        place = at if places is None else int(places[at])
+        raise ValueError(f"{name}[{place}] is {int(ids[at])}; node ids of this graph are 0 to {num_nodes - 1}.")
+
+
+def sample_neighbors(
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: list[int],
+    key: int,
+    replace: bool,
+    narrow_limit: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+    """See ``native/include/sampling.h``."""
+    num_nodes = len(indptr) - 1
+    _check_ids("seeds", seeds, None, num_nodes)
+    local_id = torch.full((num_nodes,), -1)
+    local_id[seeds] = torch.arange(len(seeds))
+    repeated = (local_id[seeds] != torch.arange(len(seeds))).nonzero()
+    if len(repeated):
+        node = int(seeds[repeated[0]])
+        raise ValueError(f"seeds holds node {node} more than once; give each seed once.")
+
+    nodes, hops = seeds.clone(), []
+    for h, fanout in enumerate(fanouts):
+        starts, stops = indptr[nodes], indptr[nodes + 1]
+        wrong = ((starts < 0) | (stops < starts) | (stops > len(indices))).nonzero()
+        if len(wrong):
+            at = int(wrong[0])
+            raise ValueError(
+                f"indptr is no CSC pointer array: the edges of node {int(nodes[at])} would stand from "
+                f"{int(starts[at])} to {int(stops[at])}, where indices has {len(indices)}."
+            )
+        states = fold(torch.tensor(as_signed(fold(as_signed(key), h))), nodes)
+        counts, positions = _draw(starts, stops - starts, states, fanout, replace)
+        sources = indices[positions].long()
+        _check_ids("indices", sources, positions, num_nodes)
+        new = _in_order_of_appearance(sources[local_id[sources] < 0])
+        local_id[new] = torch.arange(len(nodes), len(nodes) + len(new))
+        nodes = torch.cat([nodes, new])
+        dtype = torch.int32 if max(len(positions), num_nodes) <= narrow_limit else torch.int64
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        hops.append((offsets.to(dtype), local_id[sources].to(dtype), positions))
+    return nodes, hops
+
+
+def gather_rows(source: Tensor, index: Tensor, out: Tensor) -> None:
+    """See ``native/include/gather.h``."""
+    wrong = ((index < 0) | (index >= len(source))).nonzero()
+    if len(wrong):
+        at = int(wrong[0])
+        raise IndexError(f"index[{at}] is {int(index[at])}; source has {len(source)} rows.")
+    torch.index_select(source, 0, index, out=out)
+
+
+def check_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> None:
+    """Refuse what is no CSR matrix with `num_cols` columns."""
+    if int(indptr[0]) != 0 or int(indptr[-1]) != len(indices) or bool((indptr[1:] < indptr[:-1]).any()):
+        raise ValueError(
+            f"indptr is no CSR pointer array: it has to rise from 0 to the length of indices ({len(indices)})."
+        )
+    if len(indices):
+        low, high = (int(bound) for bound in indices.aminmax())
+        if low < 0 or high >= num_cols:
+            raise ValueError(f"indices holds {low if low < 0 else high}; the matrix has {num_cols} columns.")
+
+
+def _rows_of(indptr: Tensor) -> Tensor:
+    """Give the row of every edge."""
+    return torch.arange(len(indptr) - 1, device=indptr.device).repeat_interleave(indptr.diff())
+
+
+def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor) -> Tensor:
+    """See ``native/include/sparse.h``."""
+    check_csr(indptr, indices, len(x))
+    out = x.new_zeros(len(indptr) - 1, x.shape[1])
+    rows = _rows_of(indptr)
+    for begin in range(0, len(indices), _CHUNK):
+        chunk = slice(begin, begin + _CHUNK)
+        messages = x.index_select(0, indices[chunk])
+        if weight is not None:
+            messages *= weight[chunk, None]
+        out.index_add_(0, rows[chunk], messages)
+    return out
+
+
+def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """See ``native/include/sparse.h``."""
+    check_csr(indptr, indices, len(cols))
+    out = rows.new_empty(len(indices))
+    row_ids = _rows_of(indptr)
+    for begin in range(0, len(indices), _CHUNK):
+        chunk = slice(begin, begin + _CHUNK)
+        out[chunk] = (rows.index_select(0, row_ids[chunk]) * cols.index_select(0, indices[chunk])).sum(1)
+    return out
+
+
+def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``native/include/sparse.h``."""
+    check_csr(indptr, indices, num_cols)
+    permutation = indices.argsort(stable=True)
+    counts = torch.bincount(indices, minlength=num_cols)
+    indptr_t = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    return indptr_t, _rows_of(indptr)[permutation].to(indices.dtype), permutation

@@ -1,0 +1,24 @@
+// Counter-based random numbers: a draw is a pure function of its counters, so a result depends neither on
+// the number of threads nor on the order of work. gnnscale/ops/random.py has the same functions in torch.
+#pragma once
+
+#include <cstdint>
+
+namespace gnnscale {
+
+// Folds one more counter into a hash: the output function of SplitMix64 (Steele, Lea and Flood 2014) over a
+// step of its Weyl sequence.
+inline uint64_t fold(uint64_t hash, uint64_t counter) {
+    uint64_t z = hash + (counter + 1) * 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+// An integer in [0, n) from a uniform 64-bit word. Through a double rather than a 128-bit product, because
+// torch has no such product; the bias, at most n / 2^53, is far below what could be measured.
+inline int64_t bounded(uint64_t word, int64_t n) {
+    return static_cast<int64_t>(static_cast<double>(word >> 11) * 0x1p-53 * static_cast<double>(n));
+}
+
+}  // namespace gnnscale

@@ -1,0 +1,204 @@
+from pathlib import Path
+
+import pytest
+from compare_targets import make_cell
+
+from gnnscale.compare.settings import MODEL, TRAINING
+from gnnscale.compare.specification import (
+    Choice,
+    Facts,
+    SpecificationError,
+    make_cells,
+    read_specification,
+)
+
+DEMO = Path(__file__).parents[2] / "experiments" / "demo.toml"
+
+
+def read(tmp_path, text, **flags):
+    path = tmp_path / "trial.toml"
+    path.write_text(text)
+    return read_specification(path, flags)
+
+
+def problems(tmp_path, text, **flags):
+    with pytest.raises(SpecificationError) as caught:
+        read(tmp_path, text, **flags)
+    return caught.value.problems
+
+
+def test_defaults_fill_what_is_not_given(tmp_path):
+    spec = read(tmp_path, 'datasets = ["cora"]\nsamplers = ["gas"]')
+    assert spec.training == {name: setting.default for name, setting in TRAINING.items()}
+    assert spec.models == [Choice("gcn", {name: setting.default for name, setting in MODEL.items()}, "gcn")]
+    assert (spec.seeds, spec.out, spec.data_dir) == ([0], Path("runs/trial"), None)
+
+
+def test_tables_reach_the_cells(tmp_path):
+    spec = read(
+        tmp_path,
+        """
+        datasets = ["synthetic"]
+        models = ["gcn", "sage"]
+        samplers = ["full", "gas"]
+        seeds = [4, 7]
+        epochs = 5
+        [train]
+        lr = 0.1
+        [dataset.synthetic]
+        num_nodes = 100
+        [model]
+        hidden = 8
+        [model.sage]
+        hidden = 16
+        [sampler.gas]
+        num_parts = 4
+        batch_size = 2
+        lr = 0.2
+        [sampler.cluster]
+        num_parts = 9
+        """,
+    )
+    cells = make_cells(spec, {"synthetic": Facts(100, 200, 5, "accuracy", "x")})
+    assert len(cells) == 2 * 2 * 2
+    assert {cell.split for cell in cells} == {4, 2}
+    gas = next(cell for cell in cells if (cell.sampler.name, cell.model.name) == ("gas", "sage"))
+    assert gas.sampler.arguments == {"num_parts": 4}
+    assert (gas.training["batch_size"], gas.training["lr"], gas.training["epochs"]) == (2, 0.2, 5)
+    assert gas.model.arguments["hidden"] == 16
+    full = next(cell for cell in cells if (cell.sampler.name, cell.model.name) == ("full", "gcn"))
+    assert (full.training["batch_size"], full.training["lr"]) == (None, 0.1)
+    assert full.model.arguments["hidden"] == 8
+    assert full.dataset.arguments == {"num_nodes": 100}
+
+
+def test_flags_override_the_file_and_brackets_override_both(tmp_path):
+    text = """
+        datasets = ["cora"]
+        samplers = ["full"]
+        epochs = 5
+        [train]
+        lr = 0.1
+        [model.gcn]
+        hidden = 8
+        [sampler.gas]
+        num_parts = 4
+        lr = 0.3
+        """
+    spec = read(tmp_path, text, samplers="gas,neighbor(lr=0.5)", lr=0.2, hidden=32, epochs=7, out=Path("o"))
+    cells = make_cells(spec, {"cora": Facts(10, 20, 1, "accuracy", "x")})
+    assert [cell.training["lr"] for cell in cells] == [0.2, 0.5]
+    assert [cell.training["epochs"] for cell in cells] == [7, 7]
+    assert cells[0].sampler.arguments == {"num_parts": 4}
+    assert (cells[0].model.arguments["hidden"], spec.out) == (32, Path("o"))
+
+
+def test_a_sampler_that_appears_twice_is_told_apart_by_its_arguments():
+    spec = read_specification(
+        None, {"datasets": "cora", "samplers": "neighbor(fanouts=[5,5]),neighbor,gas(num_parts=4)"}
+    )
+    assert [sampler.label for sampler in spec.samplers] == ["neighbor(fanouts=[5, 5])", "neighbor", "gas"]
+    with pytest.raises(SpecificationError, match="sampler gas is given 2 times"):
+        read_specification(None, {"datasets": "cora", "samplers": "gas,gas"})
+
+
+def test_everything_wrong_is_told_at_once(tmp_path):
+    found = problems(
+        tmp_path,
+        """
+        dataset = 3
+        sampler = {gsa = {num_parts = 3}}
+        samplers = ["neighbour", "gas(40)", "full"]
+        models = ["gnc"]
+        seeds = 0
+        epochs = 1.5
+        epoch = 3
+        out = 7
+        [train]
+        lr = -1
+        learning_rate = 1
+        device = "tpu"
+        [model]
+        dropout = 1.0
+        hiden = 3
+        """,
+        datasets="coar",
+    )
+    for part in (
+        "unknown key 'epoch': did you mean 'epochs'?",
+        "unknown dataset 'coar': did you mean 'cora'?",
+        "unknown model 'gnc': did you mean 'gcn'?",
+        "unknown sampler 'neighbour': did you mean 'neighbor'?",
+        "unknown sampler 'gsa' in [sampler.gsa]: did you mean 'gas'?",
+        "argument without a name",
+        "dataset is 3; it must be a table",
+        "seeds is 0",
+        "epochs is 1.5; it must be a whole number from 1 up",
+        "lr is -1; it must be a number above 0",
+        "unknown key 'learning_rate' in [train]",
+        "device is 'tpu'",
+        "dropout is 1.0",
+        "'hiden'",
+        "out is 7",
+    ):
+        assert sum(part in problem for problem in found) == 1, (part, found)
+    assert all("\n" not in problem for problem in found)
+    assert len(found) == len(set(found)) == 15
+
+
+@pytest.mark.parametrize("seeds", ["0", "x", "", "1.5", "3,3", "-1"])
+def test_seeds_that_are_none_are_refused(seeds):
+    with pytest.raises(SpecificationError, match="seeds is"):
+        read_specification(None, {"datasets": "cora", "seeds": seeds})
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", [0, 1, 2]), ("5,2", [5, 2]), ("7,", [7])])
+def test_seeds_are_a_number_or_a_list(text, seeds):
+    assert read_specification(None, {"datasets": "cora", "seeds": text}).seeds == seeds
+
+
+def test_a_missing_or_broken_file_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no specification '.*no\.toml'"):
+        read_specification(tmp_path / "no.toml", {})
+    (found,) = problems(tmp_path, "datasets = [1 2]\n")
+    assert "not valid TOML" in found
+    assert "line 1" in found
+    (found,) = problems(tmp_path, "epochs = 3")
+    assert found.startswith("no dataset is given")
+
+
+def test_an_unknown_model_setting_is_refused(tmp_path):
+    (found,) = problems(tmp_path, 'datasets = ["cora"]\n[model.gcn]\nhiden = 3')
+    assert "model gcn has no setting 'hiden': did you mean 'hidden'?" in found
+
+
+def test_a_file_of_the_users_own_is_a_dataset(tmp_path):
+    graph = tmp_path / "my graph (1).npz"
+    graph.write_bytes(b"")
+    spec = read_specification(None, {"datasets": f"{graph},cora"})
+    assert [(dataset.name, dataset.label) for dataset in spec.datasets] == [
+        (str(graph), "my graph (1)"),
+        ("cora", "cora"),
+    ]
+
+
+def test_the_name_of_a_cells_file_changes_with_every_setting_and_with_nothing_else():
+    cell = make_cell()
+    others = [
+        make_cell(seed=1),
+        make_cell("gas"),
+        make_cell(sampler=Choice("full", {"a": 1}, "full")),
+        make_cell(model=Choice("gcn", {"layers": 3}, "gcn")),
+        make_cell(training={**cell.training, "lr": 0.02}),
+        make_cell(facts=Facts(10, 20, 2, "accuracy", "d2")),
+    ]
+    assert len({other.file_name for other in [cell, *others]}) == 7
+    assert cell.file_name.startswith("toy-gcn-full-seed0-")
+    moved = make_cell(sampler=Choice("full", {}, "full(renamed)"), data_dir=Path("elsewhere"))
+    assert moved.file_name == cell.file_name
+
+
+def test_the_demo_is_a_valid_specification():
+    spec = read_specification(DEMO, {})
+    assert [sampler.label for sampler in spec.samplers] == ["full", "neighbor", "cluster", "gas"]
+    assert (len(spec.seeds), spec.out) == (3, Path("runs/demo"))

@@ -1,0 +1,276 @@
+"""Neighbour sampling: native against reference, against DGL, and against probability."""
+
+import itertools
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import Tensor
+
+from gnnscale import ops
+from gnnscale._dgl import dgl
+from gnnscale.ops import reference
+from gnnscale.ops._backend import native
+from tests.ops.graphs import csc_of, edge_lists, random_csc
+
+WIDE = 2**31 - 1
+
+needs_native = pytest.mark.skipif(native is None, reason=ops.backend_reason())
+
+
+def assert_same(a: tuple, b: tuple) -> None:
+    torch.testing.assert_close(a[0], b[0], rtol=0, atol=0)
+    assert len(a[1]) == len(b[1])
+    for hop_a, hop_b in zip(a[1], b[1], strict=True):
+        for x, y in zip(hop_a, hop_b, strict=True):
+            torch.testing.assert_close(x, y, rtol=0, atol=0)  # dtypes included
+
+
+@needs_native
+@settings(deadline=None)
+@given(
+    graph=edge_lists(),
+    data=st.data(),
+    fanouts=st.lists(st.integers(-1, 6), max_size=4),
+    key=st.integers(0, 2**64 - 1),
+    replace=st.booleans(),
+    dtype=st.sampled_from([torch.int32, torch.int64]),
+    threads=st.sampled_from([1, 2, 4]),
+    narrow_limit=st.sampled_from([WIDE, 20, 5, 0]),
+)
+def test_native_equals_reference(
+    graph: tuple, data: st.DataObject, fanouts: list, key: int, replace: bool, dtype: torch.dtype,
+    threads: int, narrow_limit: int,
+) -> None:  # fmt: skip
+    src, dst, num_nodes = graph
+    indptr, indices = csc_of(src, dst, num_nodes)
+    indices = indices.to(dtype)
+    seeds = data.draw(st.lists(st.integers(0, num_nodes - 1), unique=True))
+    seeds = torch.tensor(seeds, dtype=torch.int64)
+    assert_same(
+        native.sample_neighbors(indptr, indices, seeds, fanouts, key, replace, threads, narrow_limit),
+        reference.sample_neighbors(indptr, indices, seeds, fanouts, key, replace, narrow_limit),
+    )
+
+
+@needs_native
+@pytest.mark.parametrize("replace", [False, True])
+def test_native_equals_reference_on_long_rows_and_with_threads(replace: bool) -> None:
+    # Fan-outs beyond 64 take another way through Floyd's algorithm; the work is enough for four threads.
+    indptr, indices = random_csc(2000, 400_000)
+    seeds = torch.randperm(2000)[:700]
+    wanted = reference.sample_neighbors(indptr, indices, seeds, [100, 200, 3], 7, replace, WIDE)
+    assert len(wanted[1][1][1]) > 4 * 16384
+    for threads in (1, 2, 4):
+        assert_same(
+            ops.sample_neighbors(indptr, indices, seeds, [100, 200, 3], key=7, replace=replace, num_threads=threads),
+            wanted,
+        )
+
+
+@settings(deadline=None)
+@given(
+    graph=edge_lists(),
+    data=st.data(),
+    fanouts=st.lists(st.integers(-1, 4), max_size=3),
+    replace=st.booleans(),
+)
+def test_structure(graph: tuple, data: st.DataObject, fanouts: list, replace: bool) -> None:
+    src, dst, num_nodes = graph
+    indptr, indices = csc_of(src, dst, num_nodes)
+    seeds = torch.tensor(data.draw(st.lists(st.integers(0, num_nodes - 1), unique=True)), dtype=torch.int64)
+    nodes, hops = ops.sample_neighbors(indptr, indices, seeds, fanouts, key=1, replace=replace)
+
+    assert nodes.unique().numel() == nodes.numel()
+    assert nodes[: len(seeds)].tolist() == seeds.tolist()
+    known = len(seeds)
+    for hop, fanout in zip(hops, fanouts, strict=True):
+        assert len(hop.indptr) == known + 1  # destinations: every node known before
+        rows = torch.arange(known).repeat_interleave(hop.indptr.diff().long())
+        assert torch.equal(indices[hop.positions], nodes[hop.indices.long()])  # each is a real edge ...
+        assert bool((indptr[nodes[rows]] <= hop.positions).all())  # ... of its destination
+        assert bool((hop.positions < indptr[nodes[rows] + 1]).all())
+        for row in range(known):
+            degree = int(indptr[nodes[row] + 1] - indptr[nodes[row]])
+            drawn = hop.positions[rows == row].tolist()
+            if replace and fanout >= 0:
+                assert len(drawn) == (fanout if degree else 0)
+            else:
+                assert len(set(drawn)) == len(drawn) == (degree if fanout < 0 else min(degree, fanout))
+                if len(drawn) == degree:
+                    assert drawn == sorted(drawn)
+        # New nodes come in the order of their first appearance, without gaps.
+        new = [i for i in dict.fromkeys(hop.indices.tolist()) if i >= known]
+        assert new == list(range(known, known + len(new)))
+        known += len(new)
+    assert known == len(nodes)
+
+
+def test_all_neighbours_equal_dgl_in_subgraph() -> None:
+    indptr, indices = random_csc(300, 3000)
+    rows = torch.arange(300).repeat_interleave(indptr.diff())
+    graph = dgl.graph((indices, rows), num_nodes=300)
+    seeds = torch.tensor([5, 200, 0, 299])
+    nodes, (hop,) = ops.sample_neighbors(indptr, indices, seeds, [-1], key=0)
+    wanted = dgl.in_subgraph(graph, seeds)
+    ours = zip(
+        nodes[hop.indices.long()].tolist(),
+        nodes[torch.arange(4).repeat_interleave(hop.indptr.diff().long())].tolist(),
+        strict=True,
+    )
+    theirs = zip(*(end.tolist() for end in wanted.edges()), strict=True)
+    assert sorted(ours) == sorted(theirs)
+    assert sorted(hop.positions.tolist()) == sorted(wanted.edata[dgl.EID].tolist())
+
+
+def regular(degree: int) -> tuple[Tensor, Tensor]:
+    """20,000 nodes with `degree` in-edges each: one experiment a seed."""
+    return torch.arange(20_001) * degree, torch.arange(20_000 * degree) % 20_000
+
+
+def draws(fanout: int, degree: int, replace: bool = False, key: int = 11) -> Tensor:
+    """Give (20000, fanout) positions drawn within each of 20,000 rows of equal degree."""
+    indptr, indices = regular(degree)
+    seeds = torch.arange(20_000)
+    _, (hop,) = ops.sample_neighbors(indptr, indices, seeds, [fanout], key=key, replace=replace)
+    return hop.positions.view(20_000, fanout) - indptr[:-1, None]
+
+
+def uniform_p_values(sample: Tensor, degree: int) -> tuple[float, float]:
+    """Give the p-values of equal inclusion of single edges and of pairs, for draws without replacement.
+
+    Counts of draws without replacement vary less than multinomial ones: the statistics are scaled so that
+    they follow a chi-square distribution.
+    """
+    rows, k = sample.shape
+    chosen = torch.zeros(rows, degree).scatter_(1, sample, 1.0)
+    share = k / degree
+    singles = chosen.sum(0)
+    statistic = ((singles - rows * share) ** 2).sum() / (rows * share * (1 - share)) * (degree - 1) / degree
+    single = stats.chi2.sf(float(statistic), degree - 1)
+
+    # Every k-subset is equally likely: the strongest statement, and easy to count for small degrees.
+    codes = (chosen.long() << torch.arange(degree)).sum(1)
+    subsets = [sum(1 << i for i in subset) for subset in itertools.combinations(range(degree), k)]
+    counts = torch.bincount(codes, minlength=1 << degree)[subsets]
+    return single, stats.chisquare(counts.numpy()).pvalue
+
+
+@pytest.mark.parametrize(("fanout", "degree"), [(1, 7), (2, 5), (3, 8), (6, 7)])
+def test_inclusion_is_uniform_without_replacement(fanout: int, degree: int) -> None:
+    single, subsets = uniform_p_values(draws(fanout, degree), degree)
+    assert single > 1e-3
+    assert subsets > 1e-3
+
+
+def test_a_biased_sampler_fails_the_same_check() -> None:
+    # Neighbouring pairs: every edge is equally likely, but not every pair.
+    first = draws(1, 5)
+    single, subsets = uniform_p_values(torch.cat([first, (first + 1) % 5], 1), 5)
+    assert single > 1e-3
+    assert subsets < 1e-6
+    # Slightly too often the first edge.
+    sample = draws(2, 5)
+    sample[:800] = torch.tensor([0, 1])
+    assert uniform_p_values(sample, 5)[0] < 1e-6
+
+
+def test_pairwise_inclusion_of_long_rows() -> None:
+    # 70 of 90: past the fan-out where the search for repeats changes.
+    chosen = torch.zeros(20_000, 90).scatter_(1, draws(70, 90), 1.0)
+    row, column = torch.triu_indices(90, 90, 1)
+    together = (chosen.T @ chosen / 20_000)[row, column]
+    probability = 70 * 69 / (90 * 89)
+    z = (together - probability) / (probability * (1 - probability) / 20_000) ** 0.5
+    assert z.abs().max() < 5.5  # of 4005 pairs
+    assert 0.85 < z.std() < 1.15
+
+
+def test_draws_with_replacement_are_uniform_and_independent() -> None:
+    sample = draws(2, 6, replace=True)
+    counts = torch.bincount(sample[:, 0] * 6 + sample[:, 1], minlength=36)
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+
+
+def test_keys_and_hops_give_independent_draws() -> None:
+    def p_value(a: Tensor, b: Tensor) -> float:
+        return stats.chisquare(torch.bincount(a[:, 0] * 8 + b[:, 0], minlength=64).numpy()).pvalue
+
+    assert p_value(draws(1, 8, key=1), draws(1, 8, key=2)) > 1e-3
+    indptr, indices = regular(8)
+    _, hops = ops.sample_neighbors(indptr, indices, torch.arange(20_000), [1, 1], key=1)
+    first, second = (hop.positions[:20_000, None] - indptr[:-1, None] for hop in hops)
+    assert p_value(first, second) > 1e-3
+
+
+def test_draws_depend_on_the_global_id_alone() -> None:
+    indptr, indices = random_csc(500, 20_000)
+    alone = ops.sample_neighbors(indptr, indices, torch.tensor([17]), [5], key=3)[1][0].positions
+    among = ops.sample_neighbors(indptr, indices, torch.tensor([400, 3, 17, 8]), [5], key=3)[1][0]
+    assert torch.equal(among.positions[among.indptr[2] : among.indptr[3]], alone)
+
+
+def test_python_threads_at_the_same_time_give_the_same() -> None:
+    indptr, indices = random_csc(5000, 100_000)
+
+    def sample(key: int) -> tuple:
+        return ops.sample_neighbors(indptr, indices, torch.tensor([key, 99]), [10, 10], key=key)
+
+    serial = [sample(key) for key in range(50)]
+    with ThreadPoolExecutor(4) as pool:
+        for ours, wanted in zip(pool.map(sample, range(50)), serial, strict=True):
+            assert_same(ours, wanted)
+
+
+def test_a_forked_process_samples_too() -> None:
+    indptr, indices = random_csc(2000, 400_000)
+    arguments = (indptr, indices, torch.arange(700), [50, 50])
+    wanted = ops.sample_neighbors(*arguments, key=5, num_threads=2)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        nodes = pool.apply(nodes_of_sample, arguments)
+    assert nodes == wanted[0].tolist()
+
+
+def nodes_of_sample(indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int]) -> list[int]:
+    return ops.sample_neighbors(indptr, indices, seeds, fanouts, key=5, num_threads=2)[0].tolist()
+
+
+@pytest.fixture(params=["native", "torch"])
+def either_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "torch":
+        monkeypatch.setattr("gnnscale.ops.sampling.native", None)
+    elif native is None:
+        pytest.skip(ops.backend_reason())
+
+
+@pytest.mark.usefixtures("either_backend")
+def test_wrong_arguments_get_a_sentence() -> None:
+    indptr, indices = random_csc(10, 40)
+    seeds = torch.tensor([1, 2])
+
+    def refused(error: type[Exception], sentence: str, **changes: object) -> None:
+        arguments: dict = {"indptr": indptr, "indices": indices, "seeds": seeds, "fanouts": [2], "key": 0}
+        with pytest.raises(error, match=sentence):
+            ops.sample_neighbors(**(arguments | changes))
+
+    refused(ValueError, "seeds holds node 4 more than once", seeds=torch.tensor([3, 4, 4]))
+    refused(ValueError, r"seeds\[1\] is 10; node ids of this graph are 0 to 9", seeds=torch.tensor([3, 10]))
+    refused(ValueError, r"seeds\[0\] is -1", seeds=torch.tensor([-1]))
+    refused(TypeError, "seeds must be int32 or int64; got float32", seeds=torch.ones(2))
+    refused(TypeError, "indptr must be int64; got int32", indptr=indptr.int())
+    refused(TypeError, "indices must be a torch tensor; got list", indices=[1])
+    refused(ValueError, "indices is not contiguous", indices=indices[::2])
+    refused(ValueError, "seeds must have one dimension", seeds=seeds[None])
+    refused(ValueError, r"fanouts\[1\] is -2", fanouts=[1, -2])
+    refused(TypeError, "float", fanouts=[1.5])
+    refused(ValueError, "key is -1", key=-1)
+    refused(ValueError, "num_threads is 0", num_threads=0)
+    refused(ValueError, "indptr is no CSC pointer array", indptr=indptr.flip(0).contiguous())
+    refused(ValueError, r"indices\[\d+\] is 10; node ids", indices=torch.full((40,), 10))
+    # A refused call leaves nothing behind: the same call, put right, is right.
+    nodes, _ = ops.sample_neighbors(indptr, indices, torch.tensor([3, 4]), [0], key=0)
+    assert nodes.tolist() == [3, 4]

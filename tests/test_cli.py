@@ -1,0 +1,222 @@
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from gnnscale.cli import app
+from gnnscale.compare.results import SUMMARY_COLUMNS, read_results
+
+ROOT = Path(__file__).parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+# A graph on which a run takes a fraction of a second.
+SMALL = "synthetic(num_nodes=400, num_edges=3000, num_classes=3, communities_per_class=2)"
+PARTS = "full,neighbor,cluster(num_parts=8, batch_size=2),gas(num_parts=8, batch_size=2)"
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "gnnscale", *map(str, arguments)]
+
+
+def gnnscale(*arguments):
+    """Run a command in this process, which has the heavy imports behind it."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def small(out, *arguments, samplers=PARTS, epochs=3):
+    return ("compare", "--dataset", SMALL, "--samplers", samplers, "--epochs", epochs, "--hidden", 8,
+            "--out", out, *arguments)  # fmt: skip
+
+
+def curves_of(out):
+    """What has to be the same from run to run: everything but times and memory."""
+    return read_results(out / "results.parquet")[
+        ["dataset", "model", "sampler", "seed", "epoch", "loss", "val", "test", "status", "split", "settings"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A comparison of all samplers over two seeds, and what it printed."""
+    out = tmp_path_factory.mktemp("finished")
+    arguments = command(*small(out, "--seeds", 2))
+    return out, subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_comparison_leaves_its_files_and_prints_plain_text(finished):
+    out, run = finished
+    assert (run.returncode, run.stderr) == (0, "")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", run.stdout)
+    assert len(re.findall(r"^\[\d/8\] synthetic gcn \w+ seed \d: test accuracy [\d.]+ %", run.stdout, re.M)) == 8
+    results = read_results(out / "results.parquet")
+    assert len(results) == 4 * 2 * 3
+    assert set(results["status"]) == {"ok"}
+    assert results["val"].between(0, 1).all()
+    stages = ["sample_seconds", "gather_seconds", "transfer_seconds", "history_seconds", "compute_seconds"]
+    assert (results[stages] >= 0).all(axis=None)
+    assert (results.groupby(["sampler", "seed"])["train_seconds"].diff().dropna() > 0).all()
+    summary = pd.read_csv(out / "summary.csv")
+    assert list(summary) == list(SUMMARY_COLUMNS)
+    assert list(summary["sampler"]) == ["full", "neighbor", "cluster", "gas"]
+    assert set(summary["seeds"]) == {2}
+    assert (summary["peak_memory_mb"] > 10).all()
+    for name in ("accuracy_vs_time.png", "accuracy_vs_epoch.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_second_run_finds_the_cells_and_draws_again(finished):
+    out, _ = finished
+    before = {file.name: file.stat().st_mtime_ns for file in (out / "cells").glob("*.parquet")}
+    (out / "accuracy_vs_time.png").unlink()
+    again = gnnscale(*small(out, "--seeds", 2))
+    assert again.exit_code == 0
+    assert "8 of 8 cells were finished earlier" in again.stdout
+    assert {file.name: file.stat().st_mtime_ns for file in (out / "cells").glob("*.parquet")} == before
+    assert (out / "accuracy_vs_time.png").exists()
+
+
+def wait_for_cells(run, out, count):
+    while len(list(out.glob("cells/*.parquet"))) < count:
+        assert run.poll() is None, "the comparison ended before it could be stopped"
+        time.sleep(0.005)
+
+
+def test_killed_and_resumed_it_comes_to_the_same_curves(finished, tmp_path):
+    whole, _ = finished
+    run = subprocess.Popen(command(*small(tmp_path, "--seeds", 2)), cwd=ROOT, stdout=subprocess.DEVNULL)
+    wait_for_cells(run, tmp_path, 2)
+    run.kill()
+    run.wait()
+    resumed = gnnscale(*small(tmp_path, "--seeds", 2))
+    assert resumed.exit_code == 0
+    assert re.search(r"^[2-7] of 8 cells were finished earlier", resumed.stdout, re.M)
+    pd.testing.assert_frame_equal(curves_of(whole), curves_of(tmp_path))
+
+
+def test_ctrl_c_stops_cleanly(tmp_path):
+    arguments = small(tmp_path, "--seeds", 50, epochs=100, samplers="full")
+    run = subprocess.Popen(
+        command(*arguments), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    wait_for_cells(run, tmp_path, 1)
+    os.killpg(run.pid, signal.SIGINT)
+    out, error = run.communicate(timeout=30)
+    assert run.returncode == 130
+    assert "Traceback" not in out + error
+    assert f"kept in {tmp_path}" in error
+    # Nothing of the group is left: neither the cell nor the server that started it.
+    for _ in range(200):
+        try:
+            os.killpg(run.pid, 0)
+        except ProcessLookupError:
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("processes outlive the comparison")
+
+
+def test_a_run_that_diverges_is_a_result(tmp_path):
+    run = gnnscale(*small(tmp_path, samplers="full,neighbor(lr=1e30)"))
+    assert run.exit_code == 1
+    assert "1 of 1 runs failed" in run.stdout
+    status = read_results(tmp_path / "results.parquet").groupby("sampler")["status"].first()
+    assert status["full"] == "ok"
+    assert re.match(r"failed: the loss became (nan|inf) in epoch \d", status["neighbor"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentences"),
+    [
+        (["--samplers", "neighbour"], ["unknown sampler 'neighbour': did you mean 'neighbor'?"]),
+        (["--samplers", "neighbor(fanouts=[5])"], ["fanouts=[10, 10]"]),
+        (["--samplers", "gas(num_parts=5000)", "--dataset", SMALL], ["num_parts=5000"]),
+        (["--samplers", "gas(num_part=5)"], ["num_part"]),
+        (["--dataset", "no/such.npz"], ["no/such.npz"]),
+        (["--epochs", "0", "--lr", "nan"], ["epochs is 0", "lr is nan"]),
+        (["--device", "cuda:7"], ["device is 'cuda:7'"]),
+    ],
+)
+def test_bad_input_is_one_line_each_and_nothing_runs(arguments, sentences, tmp_path):
+    arguments = arguments if "--dataset" in arguments else [*arguments, "--dataset", SMALL]
+    run = gnnscale("compare", "--out", tmp_path, *arguments)
+    assert (run.exit_code, run.stdout) == (2, "")
+    lines = run.stderr.splitlines()
+    assert len(lines) == len(sentences)
+    for line, sentence in zip(lines, sentences, strict=True):
+        assert line.startswith("error: ")
+        assert sentence in line
+    assert not list(tmp_path.glob("**/*.parquet"))
+
+
+def test_at_a_terminal_it_shows_bars(tmp_path):
+    leader, follower = pty.openpty()
+    run = subprocess.Popen(
+        command(*small(tmp_path, samplers="full")), cwd=ROOT, stdout=follower, stderr=follower,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(follower)
+    shown = b""
+    while True:
+        select.select([leader], [], [])
+        try:
+            shown += os.read(leader, 65536)
+        except OSError:  # the other end was closed
+            break
+    assert run.wait() == 0
+    text = shown.decode()
+    assert "all cells" in text
+    assert "\x1b[" in text
+    assert "accuracy_vs_time.png" in text
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the example graphs are not beside the project")
+@pytest.mark.parametrize(("dataset", "metric"), [("cora", "accuracy"), ("tolokers", "roc_auc")])
+def test_real_graphs(dataset, metric, tmp_path):
+    run = gnnscale("compare", "--dataset", dataset, "--data-dir", SHARED_DATA, "--model", "gcn", "--samplers",
+                   "full,gas", "--epochs", 2, "--hidden", 8, "--out", tmp_path)  # fmt: skip
+    assert run.exit_code == 0, run.stderr
+    assert set(read_results(tmp_path / "results.parquet")["metric"]) == {metric}
+
+
+def test_list_names_everything_with_a_line():
+    run = gnnscale("list")
+    assert run.exit_code == 0
+    for name in ("cora", "synthetic", "gcn", "sage", "full", "neighbor", "cluster", "gas"):
+        assert re.search(rf"^  {name} +\w", run.stdout, re.M), name
+
+
+def test_doctor_tells_versions_and_remedies():
+    run = gnnscale("doctor")
+    assert run.exit_code == 0
+    for subject in ("gnnscale", "Python", "torch", "dgl", "numpy", "CPU", "GPU", "operations"):
+        assert re.search(rf"^{subject}: +\S", run.stdout, re.M), subject
+
+
+def test_doctor_finds_what_is_broken(tmp_path):
+    (tmp_path / "dgl.py").write_text("raise OSError('libdgl.so: no such file')")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    run = subprocess.run(command("doctor"), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert re.search(r"^dgl: +cannot be imported: OSError: libdgl.so.*\n +-> pip install", run.stdout, re.M)
+
+
+def test_help_and_version_answer_without_the_heavy_imports():
+    script = "import sys; from gnnscale.cli import app; app(sys.argv[1:], standalone_mode=False); "
+    script += "print([name for name in ('torch', 'dgl', 'pandas', 'matplotlib') if name in sys.modules])"
+    for arguments in (["--version"], ["--help"], ["compare", "--help"]):
+        run = subprocess.run(
+            [sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.strip().endswith("[]")
+    assert "Example: gnnscale compare --dataset cora" in " ".join(run.stdout.split())
+    assert "(default: 0.01)" in run.stdout

@@ -1,0 +1,126 @@
+"""Exact evaluation: equal to the formula, however the graph is cut, for models of any shape."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import gnnscale as gs
+from gnnscale.evaluation import CHUNK_EDGES, Evaluator
+from gnnscale.history import HistoryStore
+from tests.conftest import dense_normalised, make_graph
+
+
+def exact_gcn(model, graph):
+    h, inputs, dense = graph.ndata["feat"].double(), [], dense_normalised(graph, "sym")
+    for index, conv in enumerate(model.convs):
+        if index:
+            h = torch.relu(h)
+            inputs.append(h)
+        h = dense @ h @ conv.weight.double() + conv.bias.double()
+    return h, inputs
+
+
+@pytest.mark.parametrize("chunk_edges", [1, 37, 150, CHUNK_EDGES])
+def test_chunks_do_not_change_the_result(odd_graph, chunk_edges):
+    model = gs.nn.GCN(5, 8, 3, num_layers=3)
+    history = HistoryStore(60)
+    logits = gs.infer(model, odd_graph, history=history, chunk_edges=chunk_edges)
+    expected, inputs = exact_gcn(model, odd_graph)
+    torch.testing.assert_close(logits.double(), expected, rtol=1e-4, atol=1e-5)
+    for layer, rows in enumerate(inputs):
+        written = history.pull(layer, torch.arange(60)).wait()
+        torch.testing.assert_close(written.double(), rows, rtol=1e-4, atol=1e-5)
+    assert model.training
+
+
+@pytest.mark.parametrize("chunk_edges", [1, 37, 10_000])
+def test_chunks_are_bounded_and_cover_the_graph(chunk_edges):
+    graph = make_graph(num_nodes=300, num_edges=3000)
+    bounds = Evaluator(graph, chunk_edges=chunk_edges)._bounds
+    assert [start for start, _ in bounds] == [0, *[stop for _, stop in bounds[:-1]]]
+    assert bounds[-1][1] == 300
+    degrees = graph.in_degrees()
+    for start, stop in bounds:
+        assert stop == start + 1 or stop - start + int(degrees[start:stop].sum()) <= chunk_edges
+
+
+class JumpingKnowledge(nn.Module):
+    """Adds the first hidden rows to the last: no method that keeps one table of rows at a time could run it."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Linear(5, 8)
+        self.convs = nn.ModuleList(gs.nn.GCNConv(8, 8) for _ in range(3))
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, batch, x):
+        x = first = torch.tanh(self.embed(x))
+        for layer, conv in zip(batch.layers(3), self.convs, strict=True):
+            x = torch.tanh(layer.propagate(conv, layer.exchange(x)))
+        return self.head(torch.cat([x, first[: x.shape[0]]], 1))
+
+
+def test_a_model_needs_no_method_of_its_own_for_inference(odd_graph):
+    model = JumpingKnowledge()
+    whole = gs.infer(model, odd_graph)
+    torch.testing.assert_close(gs.infer(model, odd_graph, chunk_edges=40), whole, rtol=1e-5, atol=1e-5)
+
+
+class Unlucky(gs.nn.GCN):
+    calls = 0
+
+    def forward(self, batch, x):
+        type(self).calls += 1
+        if self.calls == 3:
+            raise RuntimeError("from inside the model")
+        return super().forward(batch, x)
+
+
+def test_a_failure_inside_the_model_reaches_the_caller(odd_graph):
+    model = Unlucky(5, 8, 3)
+    with pytest.raises(RuntimeError, match="from inside the model"):
+        gs.infer(model, odd_graph, chunk_edges=40)
+    assert model.training
+    Unlucky.calls = 10
+    assert gs.infer(model, odd_graph, chunk_edges=40).shape == (60, 3)
+
+
+def test_evaluation_draws_no_random_numbers(odd_graph):
+    model = gs.nn.GCN(5, 8, 3, dropout=0.9)
+    torch.manual_seed(1)
+    expected = torch.rand(3).tolist()
+    torch.manual_seed(1)
+    gs.infer(model, odd_graph, chunk_edges=40)
+    assert torch.rand(3).tolist() == expected
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc", "micro_f1"])
+def test_metrics_are_those_of_sklearns_definitions(metric):
+    from gnnscale.metrics import score
+
+    logits, labels = torch.randn(200, 2), torch.randint(2, (200,))
+    if metric == "micro_f1":
+        labels = torch.randint(2, (200, 2)).float()
+        true, positive = labels > 0, logits > 0
+        precision = (true & positive).sum() / positive.sum()
+        recall = (true & positive).sum() / true.sum()
+        expected = (2 * precision * recall / (precision + recall)).item()
+    elif metric == "accuracy":
+        expected = sum(int(a > b) == c for (b, a), c in zip(logits.tolist(), labels.tolist(), strict=True)) / 200
+    else:
+        margin = logits[:, 1] - logits[:, 0]
+        above = margin[labels == 1][:, None] > margin[labels == 0][None, :]
+        expected = above.double().mean().item()
+    assert score(metric, logits, labels) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_metric_without_meaning_is_nan_and_an_unknown_one_is_refused():
+    from gnnscale.metrics import score
+
+    one_class = torch.zeros(3, dtype=torch.int64)
+    assert math.isnan(score("roc_auc", torch.randn(3, 2), one_class))
+    assert math.isnan(score("accuracy", torch.randn(0, 2), one_class[:0]))
+    with pytest.raises(ValueError, match="metric='f1' is not known; use 'accuracy', 'roc_auc' or 'micro_f1'"):
+        score("f1", torch.randn(3, 2), one_class)
