@@ -15,6 +15,7 @@ from gnnscale._version import __version__
 if TYPE_CHECKING:
     from gnnscale import data, history, nn, ops, samplers
     from gnnscale.batch import Layer, MiniBatch
+    from gnnscale.compare.results import read_results
     from gnnscale.data import Dataset, load
     from gnnscale.evaluation import evaluate, infer
     from gnnscale.history import HistoryStore
@@ -32,6 +33,7 @@ _HOMES = {
     "evaluate": "gnnscale.evaluation",
     "infer": "gnnscale.evaluation",
     "load": "gnnscale.data",
+    "read_results": "gnnscale.compare.results",
     "train": "gnnscale.training",
 }
 _PACKAGES = ("data", "history", "nn", "ops", "samplers")
@@ -50,6 +52,7 @@ __all__ = [
     "load",
     "nn",
     "ops",
+    "read_results",
     "samplers",
     "train",
 ]

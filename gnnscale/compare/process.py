@@ -136,7 +136,7 @@ def describe(error: BaseException) -> str:
     'RuntimeError: shapes differ'
     """
     text = " ".join(str(error).split())
-    text = text if len(text) <= 300 else text[:297] + "..."
+    text = text if len(text) <= 1000 else text[:997] + "..."
     if text and isinstance(error, (ValueError, TypeError, OSError, ArithmeticError)):
         return text
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,10 +1,7 @@
 """load: names, paths, options, folders; and the two graphs that come from files only."""
 
-import doctest
 import json
-import pkgutil
 import re
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -128,27 +125,6 @@ def test_facebook_with_a_damaged_file(tmp_path, file, content, sentence):
     (tmp_path / file).write_text(content)
     with pytest.raises(ValueError, match=sentence):
         load("facebook", tmp_path)
-
-
-@pytest.mark.parametrize(
-    "module",
-    ["gnnscale.data", *(f"gnnscale.data.{m.name}" for m in pkgutil.iter_modules(gnnscale.data.__path__))],
-)
-def test_the_examples_in_the_docstrings(module):
-    result = doctest.testmod(import_module(module))
-    assert result.failed == 0
-
-
-def test_the_examples_on_the_page(tmp_path, monkeypatch, capsys):
-    """Every Python block of the page runs, in order, in an empty folder."""
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    assert len(blocks) >= 3
-    names: dict = {}
-    for block in blocks:
-        exec(compile(block, str(DOCS), "exec"), names)
-    printed = capsys.readouterr().out
-    assert "accuracy" in printed
 
 
 def test_every_dataset_is_on_the_page():
