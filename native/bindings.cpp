@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include "dropout.h"
 #include "gather.h"
 #include "sampling.h"
 #include "sparse.h"
@@ -90,6 +91,11 @@ void bind_transpose_csr(Vector<const int64_t> indptr, Vector<const Index> indice
                   indices_t.data(), permutation.data());
 }
 
+void bind_dropout(Vector<const float> x, int64_t keep, uint64_t key, Vector<float> out, int num_threads) {
+    nb::gil_scoped_release release;
+    dropout(x.data(), x.size(), keep, key, out.data(), num_threads);
+}
+
 template <class Index>
 void bind_index(nb::module_& m) {
     m.def("sample_neighbors", bind_sample_neighbors<Index>, "indptr"_a.noconvert(), "indices"_a.noconvert(),
@@ -120,4 +126,5 @@ NB_MODULE(_native, m) {
     bind_real<float, int64_t>(m);
     bind_real<double, int32_t>(m);
     bind_real<double, int64_t>(m);
+    m.def("dropout", bind_dropout, "x"_a.noconvert(), "keep"_a, "key"_a, "out"_a.noconvert(), "num_threads"_a);
 }

@@ -58,6 +58,12 @@ def dense_normalised(graph, norm):
     return scale[:, None] * adjacency * scale[None, :]
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """The same random numbers in each test, whatever ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def odd_graph():
     return make_graph()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gnnscale.batch import MiniBatch
 from gnnscale.nn.convs import GCNConv, SAGEConv
+from gnnscale.nn.dropout import Dropout
 
 
 class GNN(nn.Module):
@@ -61,7 +62,7 @@ class GNN(nn.Module):
         widths = [in_size, *[hidden_size] * (num_layers - 1), out_size]
         self.convs = nn.ModuleList(self.conv(a, b) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(norms[norm](hidden_size) for _ in widths[2:]) if norm else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, batch: MiniBatch, x: Tensor) -> Tensor:
         """Logits of the batch's output nodes.

@@ -1,7 +1,7 @@
 """The operations in plain torch: what the native ones are compared with, and what runs in their place.
 
 The functions take arguments that have been checked and have the native module's contracts
-(``native/include/*.h``); `sample_neighbors`, `gather_rows` and `transpose_csr` give bit for bit the same.
+(``native/include/*.h``); all but `spmm` and `sddmm` give bit for bit the same.
 """
 
 import torch
@@ -164,3 +164,16 @@ def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> tuple[Tenso
     counts = torch.bincount(indices, minlength=num_cols)
     indptr_t = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     return indptr_t, _rows_of(indptr)[permutation].to(indices.dtype), permutation
+
+
+def dropout(x: Tensor, keep: int, key: int, out: Tensor) -> None:
+    """See ``native/include/dropout.h``; any floating dtype and device."""
+    state = torch.tensor(as_signed(key), device=x.device)
+    shifts = 16 * torch.arange(4, device=x.device)[:, None]
+    for begin in range(0, len(x), 4 * _CHUNK):
+        part = slice(begin, min(begin + 4 * _CHUNK, len(x)))
+        tiles = -(-(part.stop - begin) // 256)
+        words = fold(state, torch.arange(begin // 4, begin // 4 + 64 * tiles, device=x.device))
+        bits = (words.view(tiles, 1, 64) >> shifts) & 0xFFFF
+        dropped = (bits >= keep).view(-1)[: part.stop - begin]
+        torch.mul(x[part], 65536 / keep, out=out[part]).masked_fill_(dropped, 0)

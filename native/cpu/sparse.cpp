@@ -5,15 +5,9 @@
 #include <stdexcept>
 #include <string>
 
+#include "multiversion.h"
 #include "parallel.h"
 
-// The loops over columns are compiled once for each vector width and the loader picks: one wheel runs on any
-// processor and still uses all of it.
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
-#define MULTIVERSION __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define MULTIVERSION
-#endif
 #define INLINE inline __attribute__((always_inline))
 
 namespace gnnscale {

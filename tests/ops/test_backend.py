@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -59,10 +60,11 @@ def test_installs_without_a_compiler(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "the native operations were not built" in done.stdout + done.stderr
     code = "from gnnscale import ops; print(ops.backend(), ops.backend_reason())"
+    # -S: without the packages' start-up files, one of which may point to an editable install of this project.
     done = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-S", "-c", code],
         cwd=target,
-        env=os.environ | {"PYTHONPATH": str(target)},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(target), sysconfig.get_path("purelib")])},
         capture_output=True,
         text=True,
         check=True,
