@@ -18,7 +18,8 @@ METHODS = ("metis", "random")
 def partition(graph: dgl.DGLGraph, num_parts: int, method: str = "metis") -> Tensor:
     """The part of each node.
 
-    METIS (Karypis and Kumar 1998) keeps neighbours together; it reads a directed graph as undirected.
+    METIS (Karypis and Kumar 1998), by recursive bisection, keeps neighbours together; it reads a directed graph as
+    undirected.
 
     Parameters
     ----------
@@ -59,8 +60,10 @@ def partition(graph: dgl.DGLGraph, num_parts: int, method: str = "metis") -> Ten
     if num_parts == num_nodes:
         return torch.arange(num_nodes)
     bare = graph if graph.idtype == torch.int64 else graph.long()
+    # Recursive bisection: METIS's direct k-way method, as DGL ships it, reads memory that nobody wrote, so that
+    # the same graph is split differently from one run to the next.
     with _quiet():
-        parts = dgl.metis_partition_assignment(bare, num_parts)
+        parts = dgl.metis_partition_assignment(bare, num_parts, mode="recursive")
     if parts is None:
         raise RuntimeError(
             f"METIS could not split the graph of {num_nodes} nodes into {num_parts} parts; "

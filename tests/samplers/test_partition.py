@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -62,3 +66,20 @@ def test_more_parts_than_nodes_is_one_sentence(odd_graph, sampler):
 def test_bad_arguments_are_one_sentence(arguments, sentence):
     with pytest.raises(ValueError, match=sentence):
         GASSampler(**arguments)
+
+
+PROGRAM = """
+import gnnscale as gs
+from gnnscale.samplers.partition import partition
+print(partition(gs.load("synthetic", num_nodes=3000, num_edges=90_000).graph, 8).tolist())
+"""
+
+
+def test_metis_does_not_depend_on_what_memory_held_before():
+    """METIS's k-way method, as DGL ships it, does: it fails this test."""
+
+    def run(filling):
+        environment = {**os.environ, "MALLOC_PERTURB_": filling}
+        return subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, check=True).stdout
+
+    assert run("0") == run("85") == run("170")
