@@ -119,7 +119,7 @@ def _patient_threads() -> Iterator[None]:
 
 def _main(target: Callable[..., None], arguments: tuple[Any, ...], sender: Any, log: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # On the level of the file descriptors, because METIS prints from C++.
+    # On the level of the file descriptors, because libraries print from C++.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -76,7 +76,7 @@ print(partition(gs.load("synthetic", num_nodes=3000, num_edges=90_000).graph, 8)
 
 
 def test_metis_does_not_depend_on_what_memory_held_before():
-    """METIS's k-way method, as DGL ships it, does: it fails this test."""
+    """METIS as DGL ships it does: it fails this test."""
 
     def run(filling):
         environment = {**os.environ, "MALLOC_PERTURB_": filling}
