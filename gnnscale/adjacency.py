@@ -116,7 +116,9 @@ class Adjacency:
                 factors.append((sources != self.destinations).to(scale.dtype))
             own = scale[: self.num_dst].square()
         elif norm == "mean":
-            factors.append(self.degree[: self.num_dst].reciprocal()[self.destinations])
+            # A node whose edges all weigh nothing gets zeros, like one without edges.
+            scale = self.degree[: self.num_dst].reciprocal()
+            factors.append(scale.masked_fill_(scale.isinf(), 0.0)[self.destinations])
         elif norm != "sum":
             raise ValueError(f"norm={norm!r} is not known; use one of {', '.join(map(repr, NORMS))}")
         edges = None

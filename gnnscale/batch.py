@@ -42,6 +42,7 @@ class Layer:
         history: HistoryStore | None = None,
         clock: Clock | None = None,
         pause: Callable[[], None] | None = None,
+        inputs: HistoryStore | None = None,
     ) -> None:
         self.index = index
         self.num_src = adjacency.num_src
@@ -51,6 +52,7 @@ class Layer:
         self._history = history
         self._clock = clock or Clock()
         self._pause = pause
+        self._inputs = inputs
 
     def exchange(self, x: Tensor) -> Tensor:
         """Remember the batch's rows and append those of the halo.
@@ -63,20 +65,21 @@ class Layer:
         Returns
         -------
         Tensor
-            Shape (num_src, F). ``x`` itself where no history is kept, and in the first layer, which reads
-            features. Appended rows carry no gradient.
+            Shape (num_src, F). ``x`` itself where no history is kept, and in the first layer, whose halo has features
+            of its own. Appended rows carry no gradient.
         """
-        if self._history is None or self.index == 0:
+        # An exact evaluation in chunks gives the first layer no rows of the halo either.
+        store, table = (self._history, self.index - 1) if self.index else (self._inputs, 0)
+        if store is None:
             return x
-        table = self.index - 1
         with self._clock.stage("history"):
-            self._history.push(table, self._nodes[: x.shape[0]], x)
+            store.push(table, self._nodes[: x.shape[0]], x)
         if self._pause is not None:
             self._pause()
         if x.shape[0] == self.num_src:
             return x
         with self._clock.stage("history"):
-            halo = self._history.pull(table, self._nodes[x.shape[0] : self.num_src]).wait()
+            halo = store.pull(table, self._nodes[x.shape[0] : self.num_src]).wait()
         return torch.cat([x, halo.to(x.device, x.dtype)])
 
     def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
@@ -141,6 +144,7 @@ class MiniBatch:
         history: HistoryStore | None = None,
         clock: Clock | None = None,
         pause: Callable[[], None] | None = None,
+        inputs: HistoryStore | None = None,
     ) -> None:
         self.input_nodes = sample.nodes
         self.output_nodes = sample.output_nodes
@@ -153,6 +157,7 @@ class MiniBatch:
         self._x, self._y = x, y
         self._history = history
         self._pause = pause
+        self._inputs = inputs
         device = device or torch.device("cpu")
         self._adjacencies = [adjacency.to(device) for adjacency in sample.adjacencies]
         self._loss_weight = None if sample.loss_weight is None else sample.loss_weight.to(device)
@@ -198,7 +203,15 @@ class MiniBatch:
                 f"number a layer, such as NeighborSampler({[10] * num_layers})"
             )
         return [
-            Layer(index, adjacency, self.input_nodes, history=self._history, clock=self.clock, pause=self._pause)
+            Layer(
+                index,
+                adjacency,
+                self.input_nodes,
+                history=self._history,
+                clock=self.clock,
+                pause=self._pause,
+                inputs=self._inputs,
+            )
             for index, adjacency in enumerate(adjacencies)
         ]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
@@ -65,8 +66,13 @@ def _block(graph: dgl.DGLGraph, sample: Sample, adjacency: Adjacency) -> dgl.DGL
     return block
 
 
-def from_blocks(csc: CSC, result: Any, sampler_name: str) -> Sample:
+def from_blocks(graph: dgl.DGLGraph, result: Any, sampler_name: str) -> Sample:
     """The sample that a sampler's blocks describe.
+
+    A block without ``importance`` is read as a uniform sample of each destination's in-edges: every drawn edge
+    stands for (in-degree in the graph) / (in-degree in the block) of them; where DGL's LABOR left ``edge_weights``,
+    they share that number out. Blocks inherit the graph's own columns, so a column that the graph has under one of
+    these names is not taken for the sampler's.
 
     Raises
     ------
@@ -76,13 +82,16 @@ def from_blocks(csc: CSC, result: Any, sampler_name: str) -> Sample:
     from gnnscale.samplers.base import Sample
 
     blocks = _checked(result, sampler_name)
+    csc = CSC.of(graph)
     nodes = blocks[0].srcdata[dgl.NID].long()
     adjacencies = []
     for block in blocks:
         indptr, indices, order = block.adj_tensors("csc")
         order = order.long()
         edge_ids = block.edata[dgl.EID].long()[order] if dgl.EID in block.edata else None
-        importance, weight = block.edata.get("importance"), None
+        importance = None if "importance" in graph.edata else block.edata.get("importance")
+        importance = _implied_importance(csc, block, indptr, order) if importance is None else importance[order].float()
+        weight = None
         if csc.weight is not None:
             if edge_ids is None:
                 raise ValueError(
@@ -96,12 +105,23 @@ def from_blocks(csc: CSC, result: Any, sampler_name: str) -> Sample:
                 block.num_src_nodes(),
                 csc,
                 nodes,
-                importance=None if importance is None else importance[order].float(),
-                degree=block.srcdata.get("degree"),
+                importance=importance,
+                degree=None if "degree" in graph.ndata else block.srcdata.get("degree"),
                 weight=weight,
             )
         )
-    return Sample(nodes, adjacencies, loss_weight=blocks[-1].dstdata.get("loss_weight"))
+    loss_weight = None if "loss_weight" in graph.ndata else blocks[-1].dstdata.get("loss_weight")
+    return Sample(nodes, adjacencies, loss_weight=loss_weight)
+
+
+def _implied_importance(csc: CSC, block: dgl.DGLGraph, indptr: Tensor, order: Tensor) -> Tensor:
+    """Shape (E,), in CSC order: how many of its destination's in-edges each drawn edge stands for."""
+    destinations = block.dstdata[dgl.NID].long()
+    available = (csc.indptr[destinations + 1] - csc.indptr[destinations]).float()
+    rows = torch.repeat_interleave(torch.arange(destinations.numel()), indptr.diff().long())
+    share = block.edata["edge_weights"][order].float() if "edge_weights" in block.edata else torch.ones(rows.numel())
+    total = torch.zeros(destinations.numel()).index_add_(0, rows, share)
+    return share * (available / total)[rows]
 
 
 def _checked(result: Any, sampler_name: str) -> Sequence[dgl.DGLGraph]:

@@ -15,7 +15,6 @@ from gnnscale.batch import MiniBatch
 from gnnscale.csc import CSC
 from gnnscale.history import HistoryStore
 from gnnscale.metrics import score
-from gnnscale.ops import gather_rows
 from gnnscale.samplers.base import Sample
 from gnnscale.samplers.full import whole_graph
 from gnnscale.samplers.gas import with_halo
@@ -32,7 +31,9 @@ class Evaluator:
     The graph is cut into chunks of consecutive nodes, each with all its in-neighbours as halo. All chunks go
     through the model in step: at each ``layer.exchange`` a chunk writes its rows to a table and waits until every
     chunk has written; then it reads its halo. That is GNNAutoScale with histories that are never stale, so a model
-    needs no second method for inference, and writing to a given history refreshes it.
+    needs no second method for inference, and writing to a given history refreshes it. The model has to call
+    ``layer.exchange`` before every convolution, the first included, and outside of context managers such as
+    ``torch.autocast``, because other chunks run while it waits.
 
     Parameters
     ----------
@@ -41,8 +42,9 @@ class Evaluator:
     device : torch.device, optional
         Where the model is.
     chunk_edges : int, default 2,000,000
-        At most this many nodes and in-edges a chunk (a single node may have more). It bounds memory: a chunk reads
-        at most this many rows at a time.
+        At most this many nodes and in-edges a chunk (a single node may have more). Memory is bounded by a table of
+        rows for each layer, the chunks' edges (together those of the graph), and the rows that one chunk reads, at
+        most this many.
     """
 
     def __init__(
@@ -77,23 +79,26 @@ class Evaluator:
         """
         with _evaluating(model):
             if self._whole is not None:
-                return self._forward(model, self._whole, history).cpu()
+                batch = MiniBatch(self.graph, self._whole, device=self.device, history=history)
+                return model(batch, self.graph.ndata["feat"].to(self.device)).cpu()
             return self._in_step(model, history or HistoryStore(self._csc.num_nodes))
-
-    def _forward(self, model: nn.Module, sample: Sample, history: HistoryStore | None) -> Tensor:
-        features = self.graph.ndata["feat"]
-        if sample is not self._whole:
-            features = gather_rows(features.contiguous(), sample.nodes, num_threads=torch.get_num_threads())
-        pause = None if sample is self._whole else getcurrent().parent.switch
-        batch = MiniBatch(self.graph, sample, device=self.device, history=history, pause=pause)
-        return model(batch, features.to(self.device))
 
     def _in_step(self, model: nn.Module, history: HistoryStore) -> Tensor:
         outputs: list[Tensor | None] = [None] * len(self._bounds)
+        inputs = HistoryStore(self._csc.num_nodes)
 
         def run(number: int, start: int, stop: int) -> None:
             sample = with_halo(self._csc, self._csc.nodes[start:stop], torch.get_num_threads())
-            outputs[number] = self._forward(model, sample, history).cpu()
+            batch = MiniBatch(
+                self.graph,
+                sample,
+                device=self.device,
+                history=history,
+                inputs=inputs,
+                pause=getcurrent().parent.switch,
+            )
+            # The chunk's own rows alone: a paused chunk must not hold on to its halo's.
+            outputs[number] = model(batch, self.graph.ndata["feat"][start:stop].to(self.device)).cpu()
 
         # A greenlet stops inside the model's forward, wherever its exchange stands, and goes on from there.
         waiting = []

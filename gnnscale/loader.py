@@ -132,6 +132,8 @@ class DataLoader:
         self.prepare_seconds = perf_counter() - start
         keeps_history = getattr(graph_sampler, "keeps_history", False)
         self.history = (history or HistoryStore(graph.num_nodes())) if keeps_history else None
+        # Row by row in memory: rows are what is gathered.
+        self._columns = {key: graph.ndata[key].contiguous() for key in ("feat", "label") if key in graph.ndata}
         self._is_train = torch.zeros(graph.num_nodes(), dtype=torch.bool)
         self._is_train[self.indices] = True
         takes_generator = self._draws or "generator" in _parameters(graph_sampler.sample_blocks)
@@ -213,22 +215,24 @@ class DataLoader:
             generator = torch.Generator().manual_seed(key)
             result = self.sampler.sample_blocks(self.graph, seeds, generator=generator)
         else:
+            if hasattr(self.sampler, "set_seed"):  # DGL's LABOR has a generator of its own
+                self.sampler.set_seed(key % 2**31)
             numpy_state = np.random.get_state()
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(key)
-                np.random.seed(key % 2**32)
-                dgl.seed(key % 2**31)
-                result = self.sampler.sample_blocks(self.graph, seeds)
-            np.random.set_state(numpy_state)
-        return from_blocks(self._csc, result, name), result[2]
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(key)
+                    np.random.seed(key % 2**32)
+                    dgl.seed(key % 2**31)
+                    result = self.sampler.sample_blocks(self.graph, seeds)
+            finally:
+                np.random.set_state(numpy_state)
+        return from_blocks(self.graph, result, name), result[2]
 
     def _rows(self, key: str, nodes: Tensor) -> Tensor | None:
-        if key not in self.graph.ndata:
-            return None
-        values = self.graph.ndata[key]
-        if nodes is self._csc.nodes:
+        values = self._columns.get(key)
+        if values is None or nodes is self._csc.nodes:
             return values
-        return gather_rows(values.contiguous(), nodes, num_threads=1 if self._threads else torch.get_num_threads())
+        return gather_rows(values, nodes, num_threads=1 if self._threads else torch.get_num_threads())
 
 
 def check_device(device: str | torch.device | None) -> torch.device:

@@ -46,6 +46,20 @@ def test_chunks_are_bounded_and_cover_the_graph(chunk_edges):
         assert stop == start + 1 or stop - start + int(degrees[start:stop].sum()) <= chunk_edges
 
 
+def test_a_waiting_chunk_holds_no_rows_of_its_halo():
+    """Between two chunks' turns, the rows that are kept are those of the nodes, once, however many the chunks."""
+    graph, held = make_graph(num_nodes=300, num_edges=9000, odd=False), []
+
+    class Counting(gs.nn.GCN):
+        def forward(self, batch, x):
+            held.append(x.shape[0])
+            return super().forward(batch, x)
+
+    gs.infer(Counting(5, 8, 3), graph, chunk_edges=100)
+    assert len(held) > 50
+    assert sum(held) == 300
+
+
 class JumpingKnowledge(nn.Module):
     """Adds the first hidden rows to the last: no method that keeps one table of rows at a time could run it."""
 

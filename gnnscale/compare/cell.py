@@ -14,7 +14,7 @@ import torch
 from gnnscale.compare.process import Send, describe
 from gnnscale.compare.settings import PER_SAMPLER
 from gnnscale.compare.specification import Cell, Choice, Facts
-from gnnscale.data import Dataset, load
+from gnnscale.data import Dataset, dataset_names, load
 from gnnscale.nn import MODELS
 from gnnscale.samplers import make_sampler
 from gnnscale.training import Point, train
@@ -88,7 +88,12 @@ def check_dataset(
             except (ValueError, TypeError) as error:
                 text = describe(error)
                 send(("problem", text if sampler.name in text else f"sampler {sampler.label}: {text}"))
-    facts = Facts(data.num_nodes, data.num_edges, data.num_splits, data.metric, content_digest(data))
+    digest = content_digest(data)
+    if dataset.name not in dataset_names():
+        # A file of the user's may change in any of its splits.
+        splits = (load(dataset.name, data_dir, split=k, **dataset.arguments) for k in range(1, data.num_splits))
+        digest = hashlib.blake2b("".join([digest, *map(content_digest, splits)]).encode(), digest_size=16).hexdigest()
+    facts = Facts(data.num_nodes, data.num_edges, data.num_splits, data.metric, digest)
     send(("facts", facts))
 
 
@@ -103,7 +108,7 @@ def build_model(model: Choice, data: Dataset) -> torch.nn.Module:
 
 
 def content_digest(data: Dataset) -> str:
-    """Hash what a dataset holds: edges, edge weights, features, labels and the first split."""
+    """Hash what a dataset holds: edges, edge weights, features, labels and one split."""
     digest = hashlib.blake2b(digest_size=16)
     graph = data.graph
     tensors = [*graph.edges(), graph.ndata["feat"], graph.ndata["label"],

@@ -143,7 +143,7 @@ def _draw_panel(axes: Axes, results: pd.DataFrame, x: Literal["train_seconds", "
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    time = "training time in seconds (evaluation excluded)"
+    time = "training time in seconds (without evaluation and preparation)"
     axes.set_xlabel(time if x == "train_seconds" else "epoch")
     axes.set_ylabel(f"test {METRIC_NAMES.get(first['metric'], first['metric'])} (%)")
     axes.set_title(

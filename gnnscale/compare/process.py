@@ -92,12 +92,13 @@ def _start(start: Callable[[], None]) -> None:
     with _patient_threads():
         if threading.current_thread() is not threading.main_thread():
             return start()
-        # Ctrl-C reaches the whole process group; only the caller should act on it, and kill the rest.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # Ctrl-C reaches the whole process group; only the caller should act on it, and kill the rest. Blocked, it
+        # reaches the caller afterwards; ignored, it would be lost.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             start()
         finally:
-            signal.signal(signal.SIGINT, handler)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @contextmanager

@@ -336,6 +336,8 @@ class _Reader:
             arguments = {**defaults, **shared, **arguments, **flags}
             self.check_arguments(name, {**arguments, **own}, MODEL)
             self.check_signature(name, {**arguments, **own})
+        if kind == "dataset" and "split" in {**arguments, **own}:
+            self.problems.append(f"dataset {name} has no setting 'split': the split follows from the seed.")
         if kind == "sampler":
             arguments = {key: value for key, value in arguments.items()
                          if key not in PER_SAMPLER or key not in self.flags}  # fmt: skip

@@ -82,9 +82,8 @@ class GNN(nn.Module):
         layers = batch.layers(len(self.convs))
         for index, (layer, conv) in enumerate(zip(layers, self.convs, strict=True)):
             if index:
-                x = self.norms[index - 1](x) if self.norms is not None else x
-                x = layer.exchange(torch.relu(x))
-            x = layer.propagate(conv, self.dropout(x))
+                x = torch.relu(self.norms[index - 1](x) if self.norms is not None else x)
+            x = layer.propagate(conv, self.dropout(layer.exchange(x)))
         return x
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:

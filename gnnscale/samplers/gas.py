@@ -51,6 +51,8 @@ class GASSampler(PartitionSampler):
         num_layers: int | None = None,
     ) -> None:
         super().__init__(num_parts, partition, num_layers)
+        if not isinstance(refresh, bool):
+            raise ValueError(f"refresh={refresh!r} has to be True or False")
         self.refresh = refresh
 
     def __repr__(self) -> str:

@@ -29,7 +29,7 @@ class NeighborSampler(Sampler):
     Raises
     ------
     ValueError
-        If ``fanouts`` is empty or holds anything but -1 and positive integers.
+        If ``fanouts`` is empty or holds anything but -1 and positive integers, or ``replace`` is no bool.
 
     Examples
     --------
@@ -47,6 +47,8 @@ class NeighborSampler(Sampler):
                 f"fanouts={fanouts!r} has to be a list with one number of neighbours a layer, such as [10, 10]; "
                 "each is a positive integer, or -1 for all neighbours"
             )
+        if not isinstance(replace, bool):
+            raise ValueError(f"replace={replace!r} has to be True or False")
         self.fanouts = list(fanouts)
         self.replace = replace
         self.num_layers = len(self.fanouts)

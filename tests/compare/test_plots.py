@@ -59,7 +59,7 @@ def test_the_figure_shows_the_medians_and_says_what_it_shows(tmp_path, monkeypat
     np.testing.assert_allclose(line.get_xdata(), [2 * factor, 4 * factor, 6 * factor])
     np.testing.assert_allclose(line.get_ydata(), [11, 21, 31])
     assert axes.get_xscale() == scale
-    assert axes.get_xlabel() == "training time in seconds (evaluation excluded)"
+    assert axes.get_xlabel() == "training time in seconds (without evaluation and preparation)"
     assert axes.get_ylabel() == "test ROC AUC (%)"
     assert axes.get_title() == "toy, gcn\n10 nodes, 20 edges"
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["full (3 seeds)", "gas (3 seeds)"]

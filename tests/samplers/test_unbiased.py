@@ -7,6 +7,7 @@ from gnnscale._dgl import dgl
 from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.batch import Layer
 from gnnscale.csc import CSC
+from gnnscale.loader import DataLoader
 from gnnscale.samplers import NeighborSampler, Sample
 from tests.conftest import dense_normalised, make_graph
 
@@ -106,3 +107,46 @@ def test_edge_direction_matters():
     sample = NeighborSampler([1]).draw(csc, torch.tensor([0, 1]), key=0)
     x = torch.tensor([[1.0], [10.0]])
     assert Layer(0, sample.adjacencies[0], sample.nodes).aggregate(x, "sum").tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [dgl.dataloading.NeighborSampler([3]), dgl.dataloading.LaborSampler([3])],
+    ids=lambda sampler: type(sampler).__name__,
+)
+def test_samplers_of_dgl_are_read_as_the_uniform_samples_that_they_draw(sampler):
+    """Columns of the graph under the names of a sampler's columns change nothing."""
+    graph = make_graph(odd=False)
+    exact = dense_normalised(graph, "mean") @ graph.ndata["feat"].double()
+    graph.ndata["degree"] = torch.full((60,), 7.0)
+    graph.edata["importance"] = torch.full((graph.num_edges(),), 7.0)
+    estimates = []
+    for seed in range(400):
+        (batch,) = DataLoader(graph, torch.arange(60), sampler, batch_size=60, seed=seed)
+        estimates.append(batch.layers(1)[0].aggregate(batch.x, "mean").double())
+    stacked = torch.stack(estimates)
+    # LABOR draws a random number of edges, sometimes none, so its ratio estimate is a little too small.
+    assert (stacked.mean(0) - exact).norm() < 0.1 * exact.norm()
+    if isinstance(sampler, dgl.dataloading.NeighborSampler):
+        z = (stacked.mean(0) - exact).abs() / (stacked.std(0) / 400**0.5 + 1e-6)
+        assert z.max() < 5
+
+
+def test_labor_draws_the_same_for_the_same_seed():
+    graph, sampler = make_graph(), dgl.dataloading.LaborSampler([3])
+
+    def nodes(seed):
+        return [
+            sorted(batch.input_nodes.tolist())
+            for batch in DataLoader(graph, torch.arange(60), sampler, batch_size=8, seed=seed)
+        ]
+
+    assert nodes(1) == nodes(1) != nodes(2)
+
+
+def test_edges_that_weigh_nothing_give_zeros():
+    graph = dgl.graph(([1, 2], [0, 0]), num_nodes=3)
+    graph.edata["weight"] = torch.zeros(2)
+    sample = NeighborSampler([-1]).draw(CSC.of(graph), torch.tensor([0]), key=0)
+    out = Layer(0, sample.adjacencies[0], sample.nodes).aggregate(torch.ones(3, 1), "mean")
+    assert out.tolist() == [[0.0]]
