@@ -106,6 +106,8 @@ def test_ctrl_c_stops_cleanly(tmp_path):
     run = subprocess.Popen(
         command(*arguments), cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell's background jobs are told to ignore Ctrl-C, and so would this one where the tests run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     wait_for_cells(run, tmp_path, 1)
     os.killpg(run.pid, signal.SIGINT)
