@@ -98,7 +98,7 @@ def from_blocks(graph: dgl.DGLGraph, result: Any, sampler_name: str) -> Sample:
                     f"{sampler_name} gave blocks without block.edata[dgl.EID], and the graph has edge weights; "
                     "store each edge's id there, so that its weight can be found"
                 )
-            weight = csc.weight_of_edges(edge_ids)
+            weight = graph.edata["weight"][edge_ids].float()
         adjacencies.append(
             Adjacency(
                 Hop(indptr, indices, order),

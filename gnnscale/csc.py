@@ -49,13 +49,6 @@ class CSC:
     def num_nodes(self) -> int:
         return self.nodes.numel()
 
-    def weight_of_edges(self, edge_ids: Tensor) -> Tensor:
-        """Weights of edges named by DGL's ids, shape as given; the graph has to be weighted."""
-        assert self.weight is not None
-        by_id = torch.empty_like(self.weight)
-        by_id[self.edge_ids] = self.weight
-        return by_id[edge_ids]
-
     @classmethod
     def of(cls, graph: dgl.DGLGraph) -> CSC:
         """The arrays of a homogeneous graph on the CPU, made once a graph.

@@ -136,8 +136,8 @@ class DataLoader:
         self._columns = {key: graph.ndata[key].contiguous() for key in ("feat", "label") if key in graph.ndata}
         self._is_train = torch.zeros(graph.num_nodes(), dtype=torch.bool)
         self._is_train[self.indices] = True
-        takes_generator = self._draws or "generator" in _parameters(graph_sampler.sample_blocks)
-        self._threads = self.num_workers if takes_generator else 0
+        self._takes_generator = not self._draws and "generator" in _parameters(graph_sampler.sample_blocks)
+        self._threads = self.num_workers if self._draws or self._takes_generator else 0
         if isinstance(graph_sampler, Sampler):
             graph_sampler.num_threads = 1 if self._threads else torch.get_num_threads()
 
@@ -211,7 +211,7 @@ class DataLoader:
     def _sample_blocks(self, seeds: Tensor, key: int) -> tuple[Sample, list[dgl.DGLGraph]]:
         name = type(self.sampler).__name__
         seeds = seeds.to(self.graph.idtype)
-        if self._threads or "generator" in _parameters(self.sampler.sample_blocks):
+        if self._takes_generator:
             generator = torch.Generator().manual_seed(key)
             result = self.sampler.sample_blocks(self.graph, seeds, generator=generator)
         else:

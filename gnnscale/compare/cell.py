@@ -46,8 +46,6 @@ def run_cell(send: Send, cell: Cell) -> None:
 
     def on_point(point: Point) -> None:
         send(("point", asdict(point), peak_memory_mb()))
-        if not math.isfinite(point.loss):
-            raise FloatingPointError(f"the loss became {point.loss} in epoch {point.epoch}")
 
     send(("stage", "preparing"))
     settings = {name: value for name, value in training.items() if name != "threads"}
