@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from gnnscale.checks import check_count
 from gnnscale.layer import Layer
 from gnnscale.nn.dropout import Dropout
 
@@ -172,8 +173,7 @@ class GATConv(nn.Module):
 
     def __init__(self, in_size: int, out_size: int, *, heads: int = 1, dropout: float = 0.0) -> None:
         super().__init__()
-        if type(heads) is not int or heads < 1:
-            raise ValueError(f"heads={heads!r} has to be a positive integer")
+        heads = check_count("heads", heads)
         if out_size % heads:
             raise ValueError(f"heads={heads} has to divide the {out_size} columns of a layer; each head has its share")
         self.in_size, self.out_size, self.heads = in_size, out_size, heads

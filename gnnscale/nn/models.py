@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnnscale.batch import MiniBatch
+from gnnscale.checks import check_count
 from gnnscale.nn.convs import GATConv, GCNConv, GINConv, SAGEConv
 from gnnscale.nn.dropout import Dropout
 
@@ -52,11 +53,8 @@ class GNN(nn.Module):
         norm: str | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {
-            "in_size": in_size, "hidden_size": hidden_size, "out_size": out_size, "num_layers": num_layers,
-        }.items():  # fmt: skip
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}={value!r} has to be a positive integer")
+        in_size, hidden_size = check_count("in_size", in_size), check_count("hidden_size", hidden_size)
+        out_size, num_layers = check_count("out_size", out_size), check_count("num_layers", num_layers)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout={dropout!r} has to be at least 0 and less than 1")
         norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from gnnscale.checks import is_whole
 from gnnscale.samplers.asgcn import ASGCNSampler
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import ClusterGCNSampler
@@ -118,7 +119,7 @@ def make_sampler(name: str, *, num_layers: int, num_nodes: int, **arguments: Any
     if "num_layers" in taken:
         arguments.setdefault("num_layers", num_layers)
     num_parts = arguments.get("num_parts", taken["num_parts"].default if "num_parts" in taken else None)
-    if type(num_parts) is int and num_parts > num_nodes:
+    if is_whole(num_parts) and num_parts > num_nodes:
         if "num_parts" in arguments:
             raise ValueError(
                 f"sampler {name!r}: num_parts={num_parts} is more than the graph's {num_nodes} nodes; "

@@ -215,18 +215,3 @@ def split(seeds: Tensor, batch_size: int, shuffle: bool, drop_last: bool, genera
     if drop_last and parts and parts[-1].numel() < batch_size:
         parts.pop()
     return parts
-
-
-def check_share(name: str, value: float, allowed: str, *, zero: bool = False, one: bool = False) -> float:
-    """``value`` where it is between 0 and 1 (``zero``, ``one``: or equal to these); ``allowed`` says so in words."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
-        raise ValueError(f"{name}={value!r} has to be {allowed}")
-    return value
-
-
-def check_num_layers(num_layers: int | None) -> int | None:
-    """``num_layers`` where it is None or a positive integer."""
-    if num_layers is not None and (type(num_layers) is not int or num_layers < 1):
-        raise ValueError(f"num_layers={num_layers!r} has to be a positive integer, or left out")
-    return num_layers

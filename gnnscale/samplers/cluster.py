@@ -9,9 +9,10 @@ from torch import Tensor
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_num_layers
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
-from gnnscale.samplers.base import Sample, Sampler, check_num_layers, split
+from gnnscale.samplers.base import Sample, Sampler, split
 from gnnscale.samplers.edges import induced
 from gnnscale.samplers.partition import check_partition, partition
 
@@ -25,9 +26,7 @@ class PartitionSampler(Sampler):
     default_batch_size = 10
 
     def __init__(self, num_parts: int, partition: str, num_layers: int | None) -> None:
-        check_partition(num_parts, partition)
-        self.num_parts = num_parts
-        self.partition = partition
+        self.num_parts, self.partition = check_partition(num_parts, partition)
         self.num_layers = check_num_layers(num_layers)
         self._prepared_for: CSC | None = None
 

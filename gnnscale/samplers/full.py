@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_num_layers
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
-from gnnscale.samplers.base import Sample, Sampler, check_num_layers
+from gnnscale.samplers.base import Sample, Sampler
 
 
 class FullSampler(Sampler):

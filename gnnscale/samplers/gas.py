@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_flag
 from gnnscale.csc import CSC
 from gnnscale.layer import HistoryLayer, Layer
 from gnnscale.ops import Hop
@@ -70,9 +71,7 @@ class GASSampler(PartitionSampler):
         num_layers: int | None = None,
     ) -> None:
         super().__init__(num_parts, partition, num_layers)
-        if not isinstance(refresh, bool):
-            raise ValueError(f"refresh={refresh!r} has to be True or False")
-        self.refresh = refresh
+        self.refresh = check_flag("refresh", refresh)
 
     def __repr__(self) -> str:
         return super().__repr__()[:-1] + ("" if self.refresh else ", refresh=False") + ")"

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from gnnscale.checks import check_share
 from gnnscale.csc import CSC
 from gnnscale.samplers.base import Sample
 from gnnscale.samplers.edges import in_edges, induced, select
@@ -70,9 +71,7 @@ class GraphFMSampler(GASSampler):
         num_layers: int | None = None,
     ) -> None:
         super().__init__(num_parts, partition=partition, refresh=refresh, num_layers=num_layers)
-        if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not 0 <= beta <= 1:
-            raise ValueError(f"beta={beta!r} has to be a number from 0 to 1")
-        self.beta = float(beta)
+        self.beta = float(check_share("beta", beta, "a number from 0 to 1", zero=True, one=True))
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, beta={self.beta})"

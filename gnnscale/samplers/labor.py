@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from gnnscale.checks import check_flag, is_whole
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.random import fold, key_of, uniform
@@ -65,15 +66,13 @@ class LaborSampler(Sampler):
 
     def __init__(self, fanouts: Sequence[int], *, importance_sampling: int = 0, layer_dependency: bool = False) -> None:
         self.fanouts = check_fanouts(fanouts)
-        if type(importance_sampling) is not int or importance_sampling < -1:
+        if not is_whole(importance_sampling) or importance_sampling < -1:
             raise ValueError(
                 f"importance_sampling={importance_sampling!r} has to be a number of iterations, 0 or more, or -1 to "
                 "go on until convergence"
             )
-        if not isinstance(layer_dependency, bool):
-            raise ValueError(f"layer_dependency={layer_dependency!r} has to be True or False")
         self.importance_sampling = importance_sampling
-        self.layer_dependency = layer_dependency
+        self.layer_dependency = check_flag("layer_dependency", layer_dependency)
         self.num_layers = len(self.fanouts)
 
     def __repr__(self) -> str:

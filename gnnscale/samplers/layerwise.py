@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import NORMS, Adjacency
+from gnnscale.checks import check_flag, check_per_layer
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.random import fold, key_of, uniform
@@ -52,15 +53,9 @@ class LayerwiseSampler(Sampler):
     default_per_layer = 512
 
     def __init__(self, sizes: Sequence[int], norm: str) -> None:
-        valid = isinstance(sizes, Sequence) and not isinstance(sizes, str) and len(sizes) > 0
-        if not valid or any(type(size) is not int or size < 1 for size in sizes):
-            raise ValueError(
-                f"sizes={sizes!r} has to be a list with one number of nodes a layer, such as [512, 512]; each is a "
-                "positive integer"
-            )
+        self.sizes = check_per_layer("sizes", sizes, "nodes", example=512)
         if norm not in NORMS:
             raise ValueError(f"norm={norm!r} is not known; use one of {', '.join(map(repr, NORMS))}")
-        self.sizes = list(sizes)
         self.norm = norm
         self.num_layers = len(self.sizes)
 
@@ -199,9 +194,7 @@ class LADIESSampler(LayerwiseSampler):
 
     def __init__(self, sizes: Sequence[int], *, debias: bool = False, norm: str = "sym") -> None:
         super().__init__(sizes, norm)
-        if not isinstance(debias, bool):
-            raise ValueError(f"debias={debias!r} has to be True or False")
-        self.debias = debias
+        self.debias = check_flag("debias", debias)
         self.estimate = "unbiased" if debias else "ratio"
 
     def _options(self) -> list[str]:

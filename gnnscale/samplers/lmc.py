@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.func import functional_call
 
 from gnnscale._dgl import dgl
+from gnnscale.checks import check_flag, check_share
 from gnnscale.csc import CSC
 from gnnscale.ops import sample_neighbors, transpose_csr
 from gnnscale.samplers.base import Sample
@@ -105,13 +106,11 @@ class LMCSampler(PartitionSampler):
         num_layers: int | None = None,
     ) -> None:
         super().__init__(num_parts, partition, num_layers)
-        if isinstance(beta, bool) or not isinstance(beta, (int, float)) or not 0 <= beta <= 1:
-            raise ValueError(f"beta={beta!r} has to be a number from 0 to 1")
+        self.beta = float(check_share("beta", beta, "a number from 0 to 1", zero=True, one=True))
         if not isinstance(score, str) or score not in SCORES:
             raise ValueError(f"score={score!r} is not known; use one of {', '.join(map(repr, SCORES))}")
-        if not isinstance(refresh, bool):
-            raise ValueError(f"refresh={refresh!r} has to be True or False")
-        self.beta, self.score, self.refresh = float(beta), score, refresh
+        self.score = score
+        self.refresh = check_flag("refresh", refresh)
 
     def __repr__(self) -> str:
         extra = f", beta={self.beta}, score={self.score!r}" + (", refresh=True" if self.refresh else "")

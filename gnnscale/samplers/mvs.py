@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gnnscale._dgl import dgl
+from gnnscale.checks import check_count
 from gnnscale.csc import CSC
 from gnnscale.ops.random import fold, key_of, uniform
 from gnnscale.samplers.base import Sample
@@ -73,11 +74,9 @@ class MVSSampler(NeighborSampler):
     draws_ahead = False
 
     def __init__(self, fanouts: Sequence[int] | None = None, *, num_layers: int = 2, ratio: int = 4) -> None:
-        for name, value in (("num_layers", num_layers), ("ratio", ratio)):
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name}={value!r} has to be a positive integer")
+        num_layers = check_count("num_layers", num_layers)
         super().__init__([-1] * num_layers if fanouts is None else fanouts)
-        self.ratio = ratio
+        self.ratio = check_count("ratio", ratio)
 
     def __repr__(self) -> str:
         return f"MVSSampler(fanouts={self.fanouts}, ratio={self.ratio})"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_flag, check_per_layer
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop, sample_neighbors
 from gnnscale.ops.random import fold, key_of, uniform
@@ -58,11 +59,8 @@ class NeighborSampler(Sampler):
 
     def __init__(self, fanouts: Sequence[int], *, replace: bool = False, by_weight: bool = False) -> None:
         self.fanouts = check_fanouts(fanouts)
-        for name, value in (("replace", replace), ("by_weight", by_weight)):
-            if not isinstance(value, bool):
-                raise ValueError(f"{name}={value!r} has to be True or False")
-        self.replace = replace
-        self.by_weight = by_weight
+        self.replace = check_flag("replace", replace)
+        self.by_weight = check_flag("by_weight", by_weight)
         self.num_layers = len(self.fanouts)
 
     def __repr__(self) -> str:
@@ -174,10 +172,4 @@ def draw_with_replacement(hop: Hop, weight: Tensor, size: int, words: Tensor) ->
 
 def check_fanouts(fanouts: Sequence[int]) -> list[int]:
     """``fanouts`` as a list, where it holds one number of neighbours a layer."""
-    valid = isinstance(fanouts, Sequence) and not isinstance(fanouts, str) and len(fanouts) > 0
-    if not valid or any(type(k) is not int or (k < 1 and k != -1) for k in fanouts):
-        raise ValueError(
-            f"fanouts={fanouts!r} has to be a list with one number of neighbours a layer, such as [10, 10]; "
-            "each is a positive integer, or -1 for all neighbours"
-        )
-    return list(fanouts)
+    return check_per_layer("fanouts", fanouts, "neighbours", example=10, all_of="neighbours")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gnnscale._dgl import dgl
 from gnnscale.cache import cache_dir
+from gnnscale.checks import check_count
 from gnnscale.csc import CSC
 
 METHODS = ("metis", "random")
@@ -54,7 +55,7 @@ def partition(graph: dgl.DGLGraph, num_parts: int, method: str = "metis") -> Ten
     >>> partition(dgl.graph(([0, 1, 2, 3], [1, 0, 3, 2])), 2).bincount().tolist()
     [2, 2]
     """
-    check_partition(num_parts, method)
+    num_parts, method = check_partition(num_parts, method)
     num_nodes = graph.num_nodes()
     if num_parts > num_nodes:
         raise ValueError(f"num_parts={num_parts} is more than the graph's {num_nodes} nodes; use at most {num_nodes}")
@@ -74,12 +75,12 @@ def partition(graph: dgl.DGLGraph, num_parts: int, method: str = "metis") -> Ten
     return parts
 
 
-def check_partition(num_parts: int, method: str) -> None:
-    """Refuse what no graph could be split by."""
-    if type(num_parts) is not int or num_parts < 1:
-        raise ValueError(f"num_parts={num_parts!r} has to be a positive integer")
+def check_partition(num_parts: int, method: str) -> tuple[int, str]:
+    """Both, where a graph could be split so."""
+    num_parts = check_count("num_parts", num_parts)
     if method not in METHODS:
         raise ValueError(f"partition={method!r} is not known; use one of {', '.join(map(repr, METHODS))}")
+    return num_parts, method
 
 
 def _cache_name(graph: dgl.DGLGraph, num_parts: int) -> str:

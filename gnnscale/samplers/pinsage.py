@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_count, check_per_layer, check_share
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.random import as_signed, fold, key_of, uniform
 from gnnscale.ops.walks import random_walks, walk_ends
-from gnnscale.samplers.base import Sample, Sampler, check_share
+from gnnscale.samplers.base import Sample, Sampler
 
 
 class WalkSampler(Sampler):
@@ -26,13 +27,9 @@ class WalkSampler(Sampler):
     estimate = "replaced"
 
     def __init__(self, num_neighbors: Sequence[int], num_walks: int, stop: float) -> None:
-        valid = isinstance(num_neighbors, Sequence) and not isinstance(num_neighbors, str) and len(num_neighbors) > 0
-        if not valid or any(type(k) is not int or (k < 1 and k != -1) for k in num_neighbors):
-            raise ValueError(
-                f"num_neighbors={num_neighbors!r} has to be a list with one number of neighbours a layer, such as "
-                "[10, 10]; each is a positive integer, or -1 for all that were visited"
-            )
-        self.num_neighbors = list(num_neighbors)
+        self.num_neighbors = check_per_layer(
+            "num_neighbors", num_neighbors, "neighbours", example=10, all_of="that were visited"
+        )
         self.num_walks = check_count("num_walks", num_walks)
         self.stop = stop
         self.num_layers = len(self.num_neighbors)
@@ -206,7 +203,8 @@ def ppr_shares(csc: CSC, starts: Tensor, *, num_walks: int, stop: float, key: in
     >>> (shares - torch.tensor([0.2, 0.8, 1.0])).abs().max().item() < 0.05
     True
     """
-    ends = walk_ends(csc, starts.repeat_interleave(check_count("num_walks", num_walks)), key=key, stop=stop)
+    num_walks = check_count("num_walks", num_walks)
+    ends = walk_ends(csc, starts.repeat_interleave(num_walks), key=key, stop=stop)
     rows, nodes, counts = count_visits(ends.view(starts.numel(), num_walks))
     return rows, nodes, counts / num_walks
 
@@ -261,13 +259,6 @@ def append(known: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     place = torch.empty_like(order)
     place[order] = torch.arange(order.numel())
     return nodes, place[inverse[known.numel() :]].int()
-
-
-def check_count(name: str, value: int) -> int:
-    """``value`` where it is a positive integer."""
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{name}={value!r} has to be a positive integer")
-    return value
 
 
 def check_teleport(stop: float) -> float:

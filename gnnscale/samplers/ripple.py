@@ -7,13 +7,13 @@ from torch import Tensor
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_count, check_num_layers, check_share
 from gnnscale.csc import CSC
 from gnnscale.ops.random import as_signed, fold, key_of
 from gnnscale.ops.reference import ranges
-from gnnscale.samplers.base import Sample, Sampler, check_num_layers, check_share
+from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
 from gnnscale.samplers.edges import induced
-from gnnscale.samplers.pinsage import check_count
 
 
 class RippleWalkSampler(Sampler):
@@ -58,8 +58,7 @@ class RippleWalkSampler(Sampler):
 
     def __init__(self, size: int = 1000, *, expansion: float = 0.5, num_layers: int | None = None) -> None:
         self.size = check_count("size", size)
-        check_share("expansion", expansion, "more than 0 and at most 1", one=True)
-        self.expansion = expansion
+        self.expansion = check_share("expansion", expansion, "more than 0 and at most 1", one=True)
         self.num_layers = check_num_layers(num_layers)
 
     def __repr__(self) -> str:

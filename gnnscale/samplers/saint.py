@@ -10,10 +10,11 @@ from torch import Tensor
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
 from gnnscale.blocks import to_blocks
+from gnnscale.checks import check_count, check_num_layers
 from gnnscale.csc import CSC
 from gnnscale.ops.random import key_of
 from gnnscale.ops.walks import random_walks
-from gnnscale.samplers.base import Sample, Sampler, check_num_layers
+from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.edges import induced
 
 MODES = ("walk", "node", "edge")
@@ -87,12 +88,10 @@ class SAINTSampler(Sampler):
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"mode={mode!r} is not known; use one of {', '.join(map(repr, MODES))}")
-        if type(walk_length) is not int or walk_length < 1:
-            raise ValueError(f"walk_length={walk_length!r} has to be a positive integer")
+        self.walk_length = check_count("walk_length", walk_length)
         if type(coverage) not in (int, float) or not 0 < coverage < math.inf:
             raise ValueError(f"coverage={coverage!r} has to be a positive number")
         self.mode = mode
-        self.walk_length = walk_length
         self.coverage = coverage
         self.num_layers = check_num_layers(num_layers)
         self.estimated_from = float(coverage)

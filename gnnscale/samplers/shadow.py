@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
+from gnnscale.checks import check_count, check_num_layers, is_whole
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.random import as_signed, fold, key_of
 from gnnscale.ops.reference import draw_positions, ranges
 from gnnscale.ops.walks import walk_ends
-from gnnscale.samplers.base import Sample, Sampler, check_num_layers
+from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
 from gnnscale.samplers.edges import induced
-from gnnscale.samplers.pinsage import append, check_count, check_teleport, count_visits, row_pointers, top
+from gnnscale.samplers.pinsage import append, check_teleport, count_visits, row_pointers, top
 
 
 class ScopeSampler(Sampler):
@@ -93,7 +94,7 @@ class ShaDowSampler(ScopeSampler):
 
     def __init__(self, depth: int = 2, num_neighbors: int = 10, *, num_layers: int | None = None) -> None:
         self.depth = check_count("depth", depth)
-        if type(num_neighbors) is not int or (num_neighbors < 1 and num_neighbors != -1):
+        if not is_whole(num_neighbors) or (num_neighbors < 1 and num_neighbors != -1):
             raise ValueError(f"num_neighbors={num_neighbors!r} has to be a positive integer, or -1 for all neighbours")
         self.num_neighbors = num_neighbors
         self.num_layers = check_num_layers(num_layers)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import NORMS, Adjacency
+from gnnscale.checks import check_flag
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
 from gnnscale.ops import gather_rows
@@ -84,9 +85,7 @@ class VRGCNSampler(NeighborSampler):
 
     def __init__(self, fanouts: Sequence[int], *, cvd: bool = True) -> None:
         super().__init__(fanouts)
-        if not isinstance(cvd, bool):
-            raise ValueError(f"cvd={cvd!r} has to be True or False")
-        self.cvd = cvd
+        self.cvd = check_flag("cvd", cvd)
         self._feature_sums: _FeatureSums | None = None
 
     def __repr__(self) -> str:

@@ -1,0 +1,58 @@
+"""Arguments of samplers and models: what is allowed, and one sentence for what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeGuard
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether ``value`` is an integer; True and False are none."""
+    return type(value) is int
+
+
+def check_count(name: str, value: int) -> int:
+    """``value`` where it is a positive integer."""
+    if not is_whole(value) or value < 1:
+        raise ValueError(f"{name}={value!r} has to be a positive integer")
+    return value
+
+
+def check_num_layers(num_layers: int | None) -> int | None:
+    """``num_layers`` where it is None or a positive integer."""
+    if num_layers is None:
+        return None
+    if not is_whole(num_layers) or num_layers < 1:
+        raise ValueError(f"num_layers={num_layers!r} has to be a positive integer, or left out")
+    return num_layers
+
+
+def check_per_layer(
+    name: str, values: Sequence[int], what: str, example: int, *, all_of: str | None = None
+) -> list[int]:
+    """``values`` as a list, where it holds one number of ``what`` a layer.
+
+    Each is a positive integer or, where ``all_of`` says in words what it takes all of, -1.
+    """
+    valid = isinstance(values, Sequence) and not isinstance(values, str) and len(values) > 0
+    if not valid or not all(is_whole(k) and (k >= 1 or (k == -1 and all_of)) for k in values):
+        raise ValueError(
+            f"{name}={values!r} has to be a list with one number of {what} a layer, such as {[example] * 2}; each is a "
+            f"positive integer{f', or -1 for all {all_of}' if all_of else ''}"
+        )
+    return list(values)
+
+
+def check_flag(name: str, value: bool) -> bool:
+    """``value`` where it is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name}={value!r} has to be True or False")
+    return value
+
+
+def check_share(name: str, value: float, allowed: str, *, zero: bool = False, one: bool = False) -> float:
+    """``value`` where it is between 0 and 1 (``zero``, ``one``: or equal to these); ``allowed`` says so in words."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
+        raise ValueError(f"{name}={value!r} has to be {allowed}")
+    return value
