@@ -1,21 +1,25 @@
-"""Arguments of samplers and models: what is allowed, and one sentence for what is not."""
+"""Arguments of samplers and models: what is allowed, and one sentence for what is not.
+
+An integer may be Python's or NumPy's, and is kept as Python's; True and False are none.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, TypeGuard
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
-    """Whether ``value`` is an integer; True and False are none."""
-    return type(value) is int
+    """Whether ``value`` is an integer."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: int) -> int:
     """``value`` where it is a positive integer."""
     if not is_whole(value) or value < 1:
         raise ValueError(f"{name}={value!r} has to be a positive integer")
-    return value
+    return int(value)
 
 
 def check_num_layers(num_layers: int | None) -> int | None:
@@ -24,7 +28,7 @@ def check_num_layers(num_layers: int | None) -> int | None:
         return None
     if not is_whole(num_layers) or num_layers < 1:
         raise ValueError(f"num_layers={num_layers!r} has to be a positive integer, or left out")
-    return num_layers
+    return int(num_layers)
 
 
 def check_per_layer(
@@ -40,7 +44,7 @@ def check_per_layer(
             f"{name}={values!r} has to be a list with one number of {what} a layer, such as {[example] * 2}; each is a "
             f"positive integer{f', or -1 for all {all_of}' if all_of else ''}"
         )
-    return list(values)
+    return [int(k) for k in values]
 
 
 def check_flag(name: str, value: bool) -> bool:

@@ -103,7 +103,7 @@ class ASGCNSampler(LayerwiseSampler):
         if not is_whole(seed):
             raise ValueError(f"seed={seed!r} has to be an integer")
         self.variance = float(variance)
-        self.seed = seed
+        self.seed = int(seed)
         self.weight: nn.Parameter | None = None
         self._features: Tensor | None = None
 

@@ -71,7 +71,7 @@ class LaborSampler(Sampler):
                 f"importance_sampling={importance_sampling!r} has to be a number of iterations, 0 or more, or -1 to "
                 "go on until convergence"
             )
-        self.importance_sampling = importance_sampling
+        self.importance_sampling = int(importance_sampling)
         self.layer_dependency = check_flag("layer_dependency", layer_dependency)
         self.num_layers = len(self.fanouts)
 

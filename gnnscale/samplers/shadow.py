@@ -96,7 +96,7 @@ class ShaDowSampler(ScopeSampler):
         self.depth = check_count("depth", depth)
         if not is_whole(num_neighbors) or (num_neighbors < 1 and num_neighbors != -1):
             raise ValueError(f"num_neighbors={num_neighbors!r} has to be a positive integer, or -1 for all neighbours")
-        self.num_neighbors = num_neighbors
+        self.num_neighbors = int(num_neighbors)
         self.num_layers = check_num_layers(num_layers)
 
     def __repr__(self) -> str:
