@@ -58,14 +58,18 @@ nb::tuple bind_sample_neighbors(Vector<const int64_t> indptr, Vector<const Index
     return nb::make_tuple(to_tensor(std::move(sample.nodes)), hops);
 }
 
+Walks walks(const std::optional<Vector<const double>>& sums, const Vector<const int64_t>& starts,
+            uint64_t key, double stop, int num_threads) {
+    return {sums ? sums->data() : nullptr, starts.data(), static_cast<int64_t>(starts.size()), key, stop,
+            num_threads};
+}
+
 template <class Index>
 void bind_random_walks(Vector<const int64_t> indptr, Vector<const Index> indices,
                        std::optional<Vector<const double>> sums, Vector<const int64_t> starts, uint64_t key,
                        double stop, Matrix<int64_t> out, int num_threads) {
     nb::gil_scoped_release release;
-    random_walks(csc(indptr, indices),
-                 {sums ? sums->data() : nullptr, starts.data(), static_cast<int64_t>(starts.size()), key, stop,
-                  num_threads},
+    random_walks(csc(indptr, indices), walks(sums, starts, key, stop, num_threads),
                  static_cast<int64_t>(out.shape(1)) - 1, out.data());
 }
 
@@ -74,10 +78,7 @@ void bind_walk_ends(Vector<const int64_t> indptr, Vector<const Index> indices,
                     std::optional<Vector<const double>> sums, Vector<const int64_t> starts, uint64_t key,
                     double stop, Vector<int64_t> out, int num_threads) {
     nb::gil_scoped_release release;
-    walk_ends(csc(indptr, indices),
-              {sums ? sums->data() : nullptr, starts.data(), static_cast<int64_t>(starts.size()), key, stop,
-               num_threads},
-              out.data());
+    walk_ends(csc(indptr, indices), walks(sums, starts, key, stop, num_threads), out.data());
 }
 
 template <class Index>

@@ -16,8 +16,6 @@ namespace {
 constexpr int64_t kGroup = 64;
 constexpr int64_t kWalksPerThread = 4096;
 
-double uniform(uint64_t word) { return static_cast<double>(word >> 11) * 0x1p-53; }
-
 struct Walker {
     int64_t walk;
     int64_t node;

@@ -15,10 +15,13 @@ inline uint64_t fold(uint64_t hash, uint64_t counter) {
     return z ^ (z >> 31);
 }
 
+// A multiple of 2^-53 in [0, 1) from a uniform 64-bit word.
+inline double uniform(uint64_t word) { return static_cast<double>(word >> 11) * 0x1p-53; }
+
 // An integer in [0, n) from a uniform 64-bit word. Through a double rather than a 128-bit product, because
 // torch has no such product; the bias, at most n / 2^53, is far below what could be measured.
 inline int64_t bounded(uint64_t word, int64_t n) {
-    return static_cast<int64_t>(static_cast<double>(word >> 11) * 0x1p-53 * static_cast<double>(n));
+    return static_cast<int64_t>(uniform(word) * static_cast<double>(n));
 }
 
 }  // namespace gnnscale
