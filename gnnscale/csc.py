@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
@@ -48,6 +49,13 @@ class CSC:
     @property
     def num_nodes(self) -> int:
         return self.nodes.numel()
+
+    @cached_property
+    def weight_sums(self) -> Tensor | None:
+        """Shape (E + 1,), float64: the weight of all edges before each one; None for an unweighted graph."""
+        if self.weight is None:
+            return None
+        return torch.cat([torch.zeros(1).double(), self.weight.double().cumsum(0)])
 
     @classmethod
     def of(cls, graph: dgl.DGLGraph) -> CSC:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -12,9 +11,6 @@ from gnnscale.csc import CSC
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
 from gnnscale.ops._checks import check_vector, thread_count
-
-# Sums of weights up to each edge, made once a weighted graph.
-_known_sums: WeakKeyDictionary[CSC, Tensor] = WeakKeyDictionary()
 
 
 def random_walks(csc: CSC, starts: Tensor, length: int, *, key: int, stop: float = 0.0, num_threads: int = 1) -> Tensor:
@@ -70,7 +66,7 @@ def random_walks(csc: CSC, starts: Tensor, length: int, *, key: int, stop: float
     if not 0 <= stop <= 1:
         raise ValueError(f"stop is {stop}; a probability lies in [0, 1].")
     out = torch.empty(starts.numel(), length + 1, dtype=torch.int64)
-    graph, key = (csc.indptr, csc.indices, _sums(csc)), operator.index(key)
+    graph, key = (csc.indptr, csc.indices, csc.weight_sums), operator.index(key)
     if native is None:
         reference.random_walks(*graph, starts, key, stop, out)
     else:
@@ -125,23 +121,12 @@ def walk_ends(csc: CSC, starts: Tensor, *, key: int, stop: float, num_threads: i
     if not 0 < stop <= 1:
         raise ValueError(f"stop is {stop}; it has to be more than 0 and at most 1, or walks never end.")
     out = torch.empty_like(starts)
-    graph, key = (csc.indptr, csc.indices, _sums(csc)), operator.index(key)
+    graph, key = (csc.indptr, csc.indices, csc.weight_sums), operator.index(key)
     if native is None:
         reference.walk_ends(*graph, starts, key, stop, out)
     else:
         native.walk_ends(*graph, starts, key, stop, out, thread_count(num_threads))
     return out
-
-
-def _sums(csc: CSC) -> Tensor | None:
-    """Shape (E + 1,), float64: the weight of all edges before each one in the CSC arrays; None if unweighted."""
-    weight = csc.weight
-    if weight is None:
-        return None
-    sums = _known_sums.get(csc)
-    if sums is None:
-        sums = _known_sums[csc] = torch.cat([torch.zeros(1).double(), weight.double().cumsum(0)])
-    return sums
 
 
 def _check_starts(csc: CSC, starts: Tensor) -> None:

@@ -124,6 +124,14 @@ def test_edges_that_weigh_nothing_are_not_taken():
     assert walks.unique(dim=0).tolist() == [[0, 2, -1]]  # all in-edges of 2 weigh nothing
 
 
+def test_walks_follow_weights_that_were_changed_in_place():
+    graph = dgl.graph(([1, 2], [0, 0]), num_nodes=3)
+    graph.edata["weight"] = torch.tensor([1.0, 0.0])
+    assert random_walks(CSC.of(graph), torch.zeros(9).long(), 1, key=0)[:, 1].tolist() == [1] * 9
+    graph.edata["weight"] -= torch.tensor([1.0, -1.0])
+    assert random_walks(CSC.of(graph), torch.zeros(9).long(), 1, key=0)[:, 1].tolist() == [2] * 9
+
+
 def test_a_light_row_behind_a_heavy_one_is_walked_within_it():
     """Sums over all edges are too coarse here to tell the row's edges apart, and lead nowhere else all the same."""
     graph = dgl.graph(([1, 0, 2, 0], [0, 1, 1, 2]), num_nodes=3)
