@@ -7,48 +7,11 @@ The functions take arguments that have been checked and have the native module's
 import torch
 from torch import Tensor
 
+from gnnscale.ops.positions import draw_positions
 from gnnscale.ops.random import as_signed, bounded, fold, uniform
 
 # Rows of edges gathered at a time: enough to be fast, few enough to stay in the processor's cache.
 _CHUNK = 1 << 14
-
-
-def ranges(starts: Tensor, counts: Tensor) -> Tensor:
-    """Concatenate the ranges start, start + 1, ..., start + count - 1."""
-    ends = counts.cumsum(0)
-    within = torch.arange(int(ends[-1]) if len(ends) else 0) - (ends - counts).repeat_interleave(counts)
-    return starts.repeat_interleave(counts) + within
-
-
-def _draw_distinct(degrees: Tensor, states: Tensor, k: int) -> Tensor:
-    """Draw k distinct integers below each degree by Floyd's algorithm, all rows side by side."""
-    drawn = torch.empty(len(degrees), k, dtype=torch.int64)
-    for i in range(k):
-        last = degrees - k + i
-        candidate = bounded(fold(states, torch.tensor(i)), last + 1)
-        met = (drawn[:, :i] == candidate[:, None]).any(1)
-        drawn[:, i] = torch.where(met, last, candidate)
-    return drawn
-
-
-def draw_positions(
-    starts: Tensor, degrees: Tensor, states: Tensor, fanout: int, replace: bool
-) -> tuple[Tensor, Tensor]:
-    """Draw each row's edges: how many, and their positions."""
-    if fanout < 0:
-        return degrees, ranges(starts, degrees)
-    counts = torch.where(degrees > 0, fanout, 0) if replace else degrees.clamp(max=fanout)
-    positions = ranges(starts, counts)
-    rows = (degrees > (0 if replace else fanout)).nonzero()[:, 0]
-    if fanout > 0 and len(rows):
-        first = (counts.cumsum(0) - counts)[rows]
-        if replace:
-            words = fold(states[rows][:, None], torch.arange(fanout))
-            drawn = bounded(words, degrees[rows][:, None])
-        else:
-            drawn = _draw_distinct(degrees[rows], states[rows], fanout)
-        positions[first[:, None] + torch.arange(fanout)] = starts[rows][:, None] + drawn
-    return counts, positions
 
 
 def _in_order_of_appearance(ids: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
 from gnnscale.checks import check_count, check_num_layers, check_share
 from gnnscale.csc import CSC
+from gnnscale.ops.positions import ranges
 from gnnscale.ops.random import as_signed, fold, key_of
-from gnnscale.ops.reference import ranges
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
 from gnnscale.samplers.edges import induced

@@ -9,8 +9,8 @@ from gnnscale.adjacency import Adjacency
 from gnnscale.checks import check_count, check_num_layers, is_whole
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
+from gnnscale.ops.positions import draw_positions, ranges
 from gnnscale.ops.random import as_signed, fold, key_of
-from gnnscale.ops.reference import draw_positions, ranges
 from gnnscale.ops.walks import walk_ends
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
