@@ -14,6 +14,7 @@ from gnnscale.ops import Hop
 from gnnscale.ops.random import as_signed, fold, key_of, uniform
 from gnnscale.ops.walks import random_walks, walk_ends
 from gnnscale.samplers.base import Sample, Sampler
+from gnnscale.samplers.edges import append, row_pointers
 
 
 class WalkSampler(Sampler):
@@ -232,33 +233,6 @@ def top(rows: Tensor, nodes: Tensor, counts: Tensor, limit: int, key: int) -> tu
     ranks = torch.arange(rows.numel()) - row_pointers(rows, int(rows[-1]) + 1 if rows.numel() else 0)[rows]
     kept = order[ranks < limit].sort().values
     return rows[kept], nodes[kept], counts[kept]
-
-
-def row_pointers(rows: Tensor, num_rows: int) -> Tensor:
-    """CSR pointers of sorted ``rows``, shape (num_rows + 1,), int32."""
-    counts = torch.bincount(rows, minlength=num_rows)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
-
-
-def append(known: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """``known``, distinct, followed by the other ``ids`` as they appear; and where each of ``ids`` stands, int32.
-
-    Raises
-    ------
-    ValueError
-        If ``known`` has a node twice.
-    """
-    together = torch.cat([known, ids])
-    distinct, inverse = together.unique(return_inverse=True)
-    first = torch.full_like(distinct, together.numel())
-    first.scatter_reduce_(0, inverse, torch.arange(together.numel()), "amin")
-    order = first.argsort()
-    nodes = distinct[order]
-    if not torch.equal(nodes[: known.numel()], known):
-        raise ValueError("seeds holds a node more than once; give each seed once.")
-    place = torch.empty_like(order)
-    place[order] = torch.arange(order.numel())
-    return nodes, place[inverse[known.numel() :]].int()
 
 
 def check_teleport(stop: float) -> float:

@@ -14,8 +14,8 @@ from gnnscale.ops.random import as_signed, fold, key_of
 from gnnscale.ops.walks import walk_ends
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
-from gnnscale.samplers.edges import induced
-from gnnscale.samplers.pinsage import append, check_teleport, count_visits, row_pointers, top
+from gnnscale.samplers.edges import append, induced, row_pointers
+from gnnscale.samplers.pinsage import check_teleport, count_visits, top
 
 
 class ScopeSampler(Sampler):
