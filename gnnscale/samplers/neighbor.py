@@ -98,7 +98,7 @@ class NeighborSampler(Sampler):
     def _thin(self, csc: CSC, nodes: Tensor, hop: Hop, fanout: int, key: int) -> tuple[Hop, Tensor]:
         weight = csc.weight[hop.positions].double()  # type: ignore[index]
         if self.replace or fanout == 1:
-            return draw_with_replacement(hop, weight, fanout, fold(torch.tensor(key), nodes))
+            return draw_edges_with_replacement(hop, weight, fanout, fold(torch.tensor(key), nodes))
         return draw_by_priority(hop, weight, fanout, fold(torch.tensor(key), hop.positions))
 
 
@@ -145,7 +145,7 @@ def draw_by_priority(hop: Hop, weight: Tensor, size: int, words: Tensor) -> tupl
     return select(hop, keep), (threshold[rows[keep]] / weight[keep]).clamp(min=1)
 
 
-def draw_with_replacement(hop: Hop, weight: Tensor, size: int, words: Tensor) -> tuple[Hop, Tensor]:
+def draw_edges_with_replacement(hop: Hop, weight: Tensor, size: int, words: Tensor) -> tuple[Hop, Tensor]:
     """``size`` edges of each row of ``hop`` that weighs anything, and their importance.
 
     ``weight``, shape (E,), float64, is not negative; ``words``, int64, are random words, the first num_dst of them
