@@ -42,22 +42,6 @@ def make_graph(num_nodes=60, num_edges=400, *, num_features=5, num_classes=3, we
     return graph
 
 
-def dense_normalised(graph, norm):
-    """Â of a graph as a dense (N, N) float64 matrix, written from the definition."""
-    n = graph.num_nodes()
-    source, destination = graph.edges()
-    weight = graph.edata["weight"].double() if "weight" in graph.edata else torch.ones(graph.num_edges()).double()
-    adjacency = torch.zeros(n, n, dtype=torch.float64)
-    adjacency.index_put_((destination, source), weight, accumulate=True)
-    if norm == "sum":
-        return adjacency
-    if norm == "mean":
-        return adjacency / adjacency.sum(1, keepdim=True).clamp(min=1e-30)
-    adjacency.fill_diagonal_(1.0)
-    scale = adjacency.sum(1).rsqrt()
-    return scale[:, None] * adjacency * scale[None, :]
-
-
 def first_layer(sample):
     """The input layer of a sample that needs no history."""
     return sample.layer_class(0, sample.adjacencies[0], None)

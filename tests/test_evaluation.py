@@ -9,7 +9,8 @@ from torch import nn
 import gnnscale as gs
 from gnnscale.evaluation import CHUNK_EDGES, Evaluator
 from gnnscale.history import HistoryStore
-from tests.conftest import dense_normalised, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import make_graph
 
 
 def exact_gcn(model, graph):

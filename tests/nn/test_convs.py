@@ -7,7 +7,8 @@ from gnnscale import nn
 from gnnscale._dgl import dgl
 from gnnscale.loader import DataLoader
 from gnnscale.samplers import FullSampler
-from tests.conftest import dense_normalised, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import make_graph
 
 
 def whole_layer(graph):

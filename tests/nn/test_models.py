@@ -7,8 +7,9 @@ from gnnscale.data import load
 from gnnscale.evaluation import evaluate, infer
 from gnnscale.loader import DataLoader
 from gnnscale.samplers import SAMPLERS, FullSampler, NeighborSampler, make_sampler
+from gnnscale.testing.graphs import dense_normalised
 from gnnscale.training import train
-from tests.conftest import dense_normalised, make_graph
+from tests.conftest import make_graph
 
 
 def whole(graph):

@@ -10,7 +10,8 @@ from gnnscale.csc import CSC
 from gnnscale.ops import walks as walks_module
 from gnnscale.ops._backend import native
 from gnnscale.ops.walks import random_walks, walk_ends
-from tests.conftest import dense_normalised, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import make_graph
 
 WALKS = 4000
 

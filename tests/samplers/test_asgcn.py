@@ -15,7 +15,8 @@ from gnnscale.layer import Layer
 from gnnscale.samplers.asgcn import ASGCNSampler, draw_variance
 from gnnscale.samplers.edges import in_edges
 from gnnscale.samplers.layerwise import squared_columns
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 from tests.samplers.test_layerwise import largest_z
 
 

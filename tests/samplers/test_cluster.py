@@ -5,7 +5,8 @@ from gnnscale._dgl import dgl
 from gnnscale.csc import CSC
 from gnnscale.loader import DataLoader
 from gnnscale.samplers import ClusterGCNSampler, GASSampler
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,8 @@ from gnnscale.history import HistoryStore
 from gnnscale.loader import DataLoader
 from gnnscale.samplers import GASSampler
 from gnnscale.samplers.graphfm import GraphFMLayer, GraphFMSample, GraphFMSampler
-from tests.conftest import dense_normalised, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import make_graph
 
 
 def train_by_hand(graph, sampler):

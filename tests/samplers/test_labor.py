@@ -12,7 +12,8 @@ from gnnscale.layer import Layer
 from gnnscale.samplers import NeighborSampler, Sample
 from gnnscale.samplers.edges import in_edges
 from gnnscale.samplers.labor import LaborSampler, inclusion_probabilities
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 
 ITERATIONS = [0, 1, -1]
 

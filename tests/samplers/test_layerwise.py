@@ -23,7 +23,8 @@ from gnnscale.samplers.layerwise import (
     squared_columns,
     succession_weights,
 )
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 
 DRAWS = 600
 

@@ -16,7 +16,8 @@ from gnnscale.samplers import FullSampler, GASSampler
 from gnnscale.samplers.edges import in_edges, induced
 from gnnscale.samplers.gas import halo_adjacencies
 from gnnscale.samplers.lmc import LMCLayer, LMCSample, LMCSampler
-from tests.conftest import dense_normalised, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import make_graph
 
 TRAIN = torch.arange(0, 60, 2)
 

@@ -10,7 +10,8 @@ from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
 from gnnscale.samplers import NeighborSampler, Sample
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 
 WEIGHTS = torch.tensor([0.0, 0.1, 0.5, 1.0, 4.0])
 

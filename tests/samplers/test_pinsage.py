@@ -14,7 +14,8 @@ from gnnscale.loader import DataLoader
 from gnnscale.ops.random import key_of
 from gnnscale.ops.walks import random_walks
 from gnnscale.samplers.pinsage import PinSAGESampler, PPRSampler, count_visits, ppr_shares, top
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 from tests.ops.test_walks import personalised_pagerank, transitions
 
 SAMPLERS = [PinSAGESampler, PPRSampler]

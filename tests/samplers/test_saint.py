@@ -14,7 +14,8 @@ from gnnscale.loader import DataLoader
 from gnnscale.samplers import Sample
 from gnnscale.samplers.cluster import inside_degree
 from gnnscale.samplers.saint import MODES, SAINTSampler
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 
 NUM_NODES, BATCH_SIZE, DRAWS = 14, 3, 400
 

@@ -18,7 +18,8 @@ from gnnscale.samplers.cluster import inside_degree
 from gnnscale.samplers.edges import induced
 from gnnscale.samplers.pinsage import ppr_shares
 from gnnscale.samplers.shadow import ShaDowPPRSampler, ShaDowSampler
-from tests.conftest import dense_normalised, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import make_graph
 
 ROOTS = torch.tensor([7, 3, 59, 0, 12, 4])
 SAMPLERS = [ShaDowSampler(2, 2), ShaDowPPRSampler(8, num_walks=50)]

@@ -9,7 +9,8 @@ from gnnscale.csc import CSC
 from gnnscale.layer import Layer
 from gnnscale.loader import DataLoader
 from gnnscale.samplers import NeighborSampler, Sample
-from tests.conftest import dense_normalised, first_layer, make_graph
+from gnnscale.testing.graphs import dense_normalised
+from tests.conftest import first_layer, make_graph
 
 DRAWS = 1000
 
