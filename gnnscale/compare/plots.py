@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from gnnscale.compare.results import write_whole
+from gnnscale.compare.figure import draw_grid, label_logarithmic, new_figure, write_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,14 +113,10 @@ def draw_curves(results: pd.DataFrame, path: Path, x: Literal["train_seconds", "
     x : {"train_seconds", "epoch"}
         What the curves are drawn against.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     panels = list(results.groupby(["dataset", "model"], sort=False))
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(6.4 * columns, 4.4 * rows + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(6.4 * columns, 4.4 * rows + 0.3)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     style = styles(list(dict.fromkeys(results["sampler"])))
     for panel, (_, group) in zip(axes, panels, strict=False):
@@ -128,12 +124,10 @@ def draw_curves(results: pd.DataFrame, path: Path, x: Literal["train_seconds", "
     for panel in axes[len(panels) :]:
         panel.set_axis_off()
     figure.supxlabel("line: median over seeds; band: lowest to highest seed", fontsize=8, color="#444444")
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=200, format="png"))
+    write_png(figure, path)
 
 
 def _draw_panel(axes: Axes, results: pd.DataFrame, x: Literal["train_seconds", "epoch"], style: dict[str, Any]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     first = results.iloc[0]
     drawn = curves(results, x)
     for i, (sampler, curve) in enumerate(drawn.items()):
@@ -152,9 +146,7 @@ def _draw_panel(axes: Axes, results: pd.DataFrame, x: Literal["train_seconds", "
     totals = [curve.table["x"].max() for curve in drawn.values() if len(curve.table)]
     if x == "train_seconds" and totals and max(totals) > LOG_FROM * min(totals) > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.xaxis.set_major_formatter("{x:g}")
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        label_logarithmic(axes.xaxis)
     time = "training time in seconds (without evaluation and preparation)"
     axes.set_xlabel(time if x == "train_seconds" else "epoch")
     axes.set_ylabel(f"test {METRIC_NAMES.get(first['metric'], first['metric'])} (%)")
@@ -162,7 +154,6 @@ def _draw_panel(axes: Axes, results: pd.DataFrame, x: Literal["train_seconds", "
         f"{first['dataset']}, {first['model']}\n{int(first['num_nodes']):,} nodes, {int(first['num_edges']):,} edges",
         fontsize=11,
     )
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
+    draw_grid(axes)
     if drawn:
         axes.legend(fontsize=8, handlelength=4, loc="lower right", framealpha=0.85)

@@ -13,13 +13,12 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from gnnscale.compare.figure import draw_grid, label_logarithmic, new_figure, write_png
 from gnnscale.compare.plots import styles
-from gnnscale.compare.results import write_whole
 from gnnscale.estimator.measure import Measurement
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours: whole graph, node-wise, layer-wise, walks, clusters, histories. Others are grey.
 _FAMILIES = {
@@ -78,7 +77,7 @@ def draw_cost(frame: pd.DataFrame, path: Path, title: str) -> None:
     a batch adds up, lower row against milliseconds a step. Points of one sampler at several ages of its histories are
     joined; exact ones stand on the lower edge.
     """
-    figure = _figure(13.0, 7.0)
+    figure = new_figure(13.0, 7.0)
     axes = figure.subplots(2, 3, sharey="col", sharex="row")
     style = _styles(frame)
     costs = {"edges": "edges added up a batch", "step_ms": "milliseconds a step"}
@@ -107,7 +106,7 @@ def draw_cost(frame: pd.DataFrame, path: Path, title: str) -> None:
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=11)
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=200, format="png"))
+    write_png(figure, path)
 
 
 def draw_staleness(frame: pd.DataFrame, path: Path, title: str) -> bool:
@@ -115,7 +114,7 @@ def draw_staleness(frame: pd.DataFrame, path: Path, title: str) -> bool:
     kept = frame[frame["staleness"].notna()]
     if kept.empty:
         return False
-    figure = _figure(9.4, 3.9)
+    figure = new_figure(9.4, 3.9)
     axes = figure.subplots(1, 2)
     style = styles(list(dict.fromkeys(kept["sampler"])))
     for panel, quantity in zip(axes, (_last_layer(frame), "epoch gradient"), strict=True):
@@ -124,12 +123,12 @@ def draw_staleness(frame: pd.DataFrame, path: Path, title: str) -> bool:
             panel.plot(group["staleness"], group["error"], label=name, markersize=5, **style[name])
         panel.set_xlabel("age of the histories in optimiser steps")
         panel.set_ylim(bottom=0)
-        _grid(panel)
+        draw_grid(panel)
     axes[0].set_ylabel("relative error of the last layer's outputs")
     axes[1].set_ylabel("relative error of an epoch's mean gradient")
     axes[0].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=200, format="png"))
+    write_png(figure, path)
     return True
 
 
@@ -162,27 +161,10 @@ def _point(style: dict[str, Any]) -> dict[str, Any]:
 
 
 def _log(axes: Axes) -> None:
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import EngFormatter
 
     axes.set_yscale("log")
     axes.set_xscale("log")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_minor_formatter(NullFormatter())
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.yaxis.set_major_formatter("{x:g}")
-    _grid(axes)
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(color="#DDDDDD", linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    label_logarithmic(axes.xaxis, EngFormatter(sep=""))
+    label_logarithmic(axes.yaxis)
+    draw_grid(axes)
