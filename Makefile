@@ -3,18 +3,29 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint setup clean
+.PHONY: demo test lint sanitize setup clean
 
 demo: setup
 	$(BIN)/gnnscale compare experiments/demo.toml
 
-test: setup lint
+test: setup lint sanitize
 	$(BIN)/python -m pytest -m "not slow"
 
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The history's native part under stress, plainly and under the compiler's sanitizers; some of these want fixed addresses.
+STRESS := native/tests/history_stress.cpp $(addprefix native/cpu/,encoding.cpp journal.cpp rows.cpp pool.cpp transfers.cpp)
+STRESS_FLAGS := -std=c++17 -g -O1 -Wall -Wextra -fopenmp-simd -pthread -Inative/include
+sanitize:
+	@command -v $(CXX) >/dev/null || { echo "no C++ compiler: the stress test of the native code is left out"; exit 0; }; \
+	mkdir -p build/sanitize && fixed=$$(setarch -R true 2>/dev/null && echo setarch -R); \
+	for kind in "" "-fsanitize=address,undefined -fno-sanitize-recover=all" "-fsanitize=thread -Wno-tsan"; do \
+		echo "native stress test $$kind" && \
+		$(CXX) $(STRESS_FLAGS) $$kind $(STRESS) -o build/sanitize/stress && $$fixed build/sanitize/stress || exit 1; \
+	done
 
 setup: $(VENV)/ready
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gnnscale.compare.results import read_results
     from gnnscale.data import Dataset, load
     from gnnscale.evaluation import evaluate, infer
-    from gnnscale.history import HistoryStore
+    from gnnscale.history import FeatureStore, HistoryStore
     from gnnscale.loader import DataLoader
     from gnnscale.training import train
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DataLoader": "gnnscale.loader",
     "Dataset": "gnnscale.data",
+    "FeatureStore": "gnnscale.history",
     "HistoryStore": "gnnscale.history",
     "Layer": "gnnscale.batch",
     "MiniBatch": "gnnscale.batch",
@@ -41,6 +42,7 @@ _PACKAGES = ("data", "history", "nn", "ops", "samplers", "testing")
 __all__ = [
     "DataLoader",
     "Dataset",
+    "FeatureStore",
     "HistoryStore",
     "Layer",
     "MiniBatch",

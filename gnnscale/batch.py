@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gnnscale._dgl import dgl
 from gnnscale.blocks import to_blocks
 from gnnscale.clock import Clock
-from gnnscale.history import HistoryStore
+from gnnscale.history import HistoryStore, Pull
 from gnnscale.layer import Layer
 
 if TYPE_CHECKING:
@@ -64,6 +64,9 @@ class MiniBatch:
         self._history, self._gradients = history, gradients
         self._feedback = feedback
         self._penalties: list[Tensor] = []
+        self._pulls: dict[int, list[Pull]] = {}
+        self.after_forward: Callable[[], None] | None = None
+        """What the loader wants done once the model has gone forward: the next batch's rows asked for."""
 
     @property
     def x(self) -> Tensor:
@@ -88,6 +91,26 @@ class MiniBatch:
     def gradients(self) -> HistoryStore:
         """The gradients of those rows, for the layers of samplers that keep them."""
         return _kept(self._gradients, "gradients")
+
+    def ask_ahead(self, step: int) -> None:
+        """Start the pulls that this batch will need, for use at ``step``."""
+        for table in range(len(self.history.widths)):
+            if table not in self._pulls:
+                reads = self.sample.history_reads(table)
+                self._pulls[table] = [self.history.pull(table, ids, step=step) for ids in reads]
+
+    def pulled_rows(self, table: int, like: Tensor) -> list[Tensor]:
+        """The history's rows that the sample reads, of the device and dtype of ``like``; layers call it.
+
+        They are those of this moment, whether or not they were asked for ahead. A table that nobody has filled is
+        made with the width of ``like``; its rows are zeros.
+        """
+        history = self.history
+        history.ensure(table, like.shape[1])
+        pulls = self._pulls.pop(table, None)
+        if pulls is None or not all(pull.is_current for pull in pulls):
+            pulls = [history.pull(table, ids) for ids in self.sample.history_reads(table)]
+        return [pull.wait().to(like.device, like.dtype) for pull in pulls]
 
     @cached_property
     def blocks(self) -> list[dgl.DGLGraph]:
@@ -139,6 +162,9 @@ class MiniBatch:
             )
         if self._feedback is not None:
             self._feedback(self, logits.detach())
+        if self.after_forward is not None:
+            with self.clock.stage("history"):
+                self.after_forward()
         if self.targets is not None:
             logits, y = logits[self.targets], y[self.targets]
             weight = None if weight is None else weight[self.targets]

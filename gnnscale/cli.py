@@ -117,6 +117,26 @@ def compare(
         int | None, typer.Option(help="Threads of torch (default: all cores)", rich_help_panel="Training")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda (default: cpu)", rich_help_panel="Training")] = None,
+    history_dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows of histories: float32, float16, bfloat16 or int8 (default: float32)", rich_help_panel="Training"
+        ),
+    ] = None,
+    history_placement: Annotated[
+        str | None,
+        typer.Option(
+            help="Where histories are: host, shared, file, pinned or device (default: host)",
+            rich_help_panel="Training",
+        ),
+    ] = None,
+    history_ahead: Annotated[
+        bool | None,
+        typer.Option(
+            help="Ask for the next batch's history rows during the backward pass (default: yes)",
+            rich_help_panel="Training",
+        ),
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run those cells again that failed earlier.")
     ] = False,
@@ -138,7 +158,8 @@ def compare(
         "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds,
         "out": out, "epochs": epochs, "hidden": hidden, "layers": layers, "dropout": dropout, "norm": norm,
         "lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm, "batch_size": batch_size,
-        "num_workers": num_workers, "threads": threads, "device": device,
+        "num_workers": num_workers, "threads": threads, "device": device, "history_dtype": history_dtype,
+        "history_placement": history_placement, "history_ahead": history_ahead,
     }  # fmt: skip
     outcome = _compare(specification, flags, retry_failed, not no_progress)
     raise typer.Exit(1 if outcome.failed else 0)

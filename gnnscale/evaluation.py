@@ -15,7 +15,7 @@ from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
 from gnnscale.batch import MiniBatch
 from gnnscale.csc import CSC
-from gnnscale.history import HistoryStore
+from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.layer import Layer
 from gnnscale.metrics import score
 from gnnscale.samplers.base import Sample
@@ -36,8 +36,10 @@ class _ChunkLayer(Layer):
         batch, num_own = self._batch, x.shape[0]
         chunk = cast(_Chunk, batch.sample)
         # The first layer has not been given the halo's features either: a paused chunk must not hold on to them.
-        store, table = (batch.history, self.index - 1) if self.index else (chunk.inputs, 0)
+        store, table = (chunk.hidden, self.index - 1) if self.index else (chunk.inputs, 0)
         store.push(table, batch.input_nodes[:num_own], x)
+        if self.index and chunk.history is not None:
+            chunk.history.push(table, batch.input_nodes[:num_own], x)
         chunk.pause()
         halo = store.pull(table, batch.input_nodes[num_own : self.num_src]).wait()
         return torch.cat([x, halo.to(x.device, x.dtype)])
@@ -46,6 +48,8 @@ class _ChunkLayer(Layer):
 @dataclass(eq=False, kw_only=True)
 class _Chunk(Sample):
     inputs: HistoryStore
+    hidden: HistoryStore
+    history: HistoryStore | None  # to be written as well, where it is not itself exact
     pause: Callable[[], None]
 
     layer_class = _ChunkLayer
@@ -69,10 +73,12 @@ class Evaluator:
         Where the model is.
     chunk_edges : int, default 2,000,000
         At most this many nodes and in-edges a chunk (a single node may have more). Memory is bounded by a table of
-        rows for each layer, the chunks' edges (together those of the graph), and the rows that one chunk reads, at
-        most this many.
+        float32 rows for each layer (of ``history``, if it is float32), the chunks' edges (together those of the
+        graph), and the rows that one chunk reads, at most this many.
     diagonal : float, optional
         The diagonal enhancement that a model was trained with (``ClusterGCNSampler(diag_lambda=...)``).
+    features : FeatureStore, optional
+        Where features are, instead of ``graph.ndata["feat"]``.
     """
 
     def __init__(
@@ -82,11 +88,13 @@ class Evaluator:
         *,
         chunk_edges: int = CHUNK_EDGES,
         diagonal: float | None = None,
+        features: FeatureStore | None = None,
     ) -> None:
         if chunk_edges < 1:
             raise ValueError(f"chunk_edges={chunk_edges} has to be positive")
-        if "feat" not in graph.ndata:
+        if features is None and "feat" not in graph.ndata:
             raise ValueError("the graph has no node features; store them in graph.ndata['feat']")
+        self._features = features
         self.graph = graph
         self.device = device or torch.device("cpu")
         self._csc = CSC.of(graph)
@@ -118,20 +126,31 @@ class Evaluator:
             if self._whole is not None:
                 sample = self._whole if history is None else self._whole_with_history
                 batch = MiniBatch(self.graph, sample, device=self.device, history=history)
-                return model(batch, self.graph.ndata["feat"].to(self.device)).cpu()
-            return self._in_step(model, history or HistoryStore(self._csc.num_nodes))
+                return model(batch, self._inputs(0, self._csc.num_nodes)).cpu()
+            return self._in_step(model, history)
 
-    def _in_step(self, model: nn.Module, history: HistoryStore) -> Tensor:
+    def _inputs(self, start: int, stop: int) -> Tensor:
+        if self._features is not None:
+            return self._features.rows(start, stop).to(self.device)
+        return self.graph.ndata["feat"][start:stop].to(self.device)
+
+    def _in_step(self, model: nn.Module, history: HistoryStore | None) -> Tensor:
         outputs: list[Tensor | None] = [None] * len(self._bounds)
         inputs = HistoryStore(self._csc.num_nodes)
+        if history is not None and history.dtype == torch.float32:
+            hidden, history = history, None
+        else:
+            hidden = HistoryStore(self._csc.num_nodes)
 
         def run(number: int, start: int, stop: int) -> None:
             nodes, hop = in_edges(self._csc, self._csc.nodes[start:stop], torch.get_num_threads())
             adjacency = Adjacency(hop, nodes.numel(), self._csc, nodes, diagonal=self._diagonal)
             pause = getcurrent().parent.switch
-            sample = _Chunk(nodes, [adjacency], repeats=True, inputs=inputs, pause=pause)
-            batch = MiniBatch(self.graph, sample, device=self.device, history=history)
-            outputs[number] = model(batch, self.graph.ndata["feat"][start:stop].to(self.device)).cpu()
+            sample = _Chunk(
+                nodes, [adjacency], repeats=True, inputs=inputs, hidden=hidden, history=history, pause=pause
+            )
+            batch = MiniBatch(self.graph, sample, device=self.device)
+            outputs[number] = model(batch, self._inputs(start, stop)).cpu()
 
         # A greenlet stops inside the model's forward, wherever its exchange stands, and goes on from there.
         waiting = []
@@ -153,6 +172,7 @@ def infer(
     history: HistoryStore | None = None,
     chunk_edges: int = CHUNK_EDGES,
     diagonal: float | None = None,
+    features: FeatureStore | None = None,
 ) -> Tensor:
     """Exact outputs of a model for every node, shape (N, C): all neighbours, layer by layer.
 
@@ -166,11 +186,17 @@ def infer(
     >>> gs.infer(model, data.graph).shape
     torch.Size([1000, 10])
     """
-    return Evaluator(graph, _device_of(model), chunk_edges=chunk_edges, diagonal=diagonal).infer(model, history=history)
+    evaluator = Evaluator(graph, _device_of(model), chunk_edges=chunk_edges, diagonal=diagonal, features=features)
+    return evaluator.infer(model, history=history)
 
 
 def evaluate(
-    model: nn.Module, data: Dataset, *, chunk_edges: int = CHUNK_EDGES, diagonal: float | None = None
+    model: nn.Module,
+    data: Dataset,
+    *,
+    chunk_edges: int = CHUNK_EDGES,
+    diagonal: float | None = None,
+    features: FeatureStore | None = None,
 ) -> dict[str, float]:
     """The dataset's metric on its training, validation and test nodes, from exact outputs.
 
@@ -187,7 +213,8 @@ def evaluate(
     >>> sorted(gs.evaluate(model, data))
     ['test', 'train', 'val']
     """
-    return scores(data, infer(model, data.graph, chunk_edges=chunk_edges, diagonal=diagonal))
+    logits = infer(model, data.graph, chunk_edges=chunk_edges, diagonal=diagonal, features=features)
+    return scores(data, logits)
 
 
 def scores(data: Dataset, logits: Tensor) -> dict[str, float]:

@@ -159,15 +159,14 @@ class Layer:
 
 
 class HistoryLayer(Layer):
-    """A layer whose halo comes from the history: push the batch's rows, pull the halo's (GNNAutoScale)."""
+    """A layer whose halo comes from the history: pull the halo's rows, push the batch's (GNNAutoScale)."""
 
     def exchange(self, x: Tensor) -> Tensor:
         if not self.index:
             return x
-        batch, num_own = self._batch, x.shape[0]
+        batch, table, num_own = self._batch, self.index - 1, x.shape[0]
         with batch.clock.stage("history"):
-            batch.history.push(self.index - 1, batch.input_nodes[:num_own], x)
-            if num_own == self.num_src:
-                return x
-            halo = batch.history.pull(self.index - 1, batch.input_nodes[num_own : self.num_src]).wait()
-        return torch.cat([x, halo.to(x.device, x.dtype)])
+            # The halo's rows are none of the batch's own, so that the order of the two does not matter.
+            halo = batch.pulled_rows(table, x) if num_own < self.num_src else []
+            batch.history.push(table, batch.input_nodes[:num_own], x)
+        return torch.cat([x, *halo]) if halo else x

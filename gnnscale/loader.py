@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from difflib import get_close_matches
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.nn import Parameter
 
@@ -21,7 +23,7 @@ from gnnscale.batch import MiniBatch
 from gnnscale.blocks import from_blocks
 from gnnscale.clock import Clock
 from gnnscale.csc import CSC
-from gnnscale.history import HistoryStore
+from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.ops import gather_rows
 from gnnscale.ops.random import key_of
 from gnnscale.samplers.base import Sample, Sampler, split
@@ -54,8 +56,13 @@ class DataLoader:
         batch and put back afterwards, and DGL's seeded.
     device : str or torch.device, optional
         Where features, labels and the layers' arrays go; the CPU by default.
-    use_ddp, ddp_seed, use_uva, gpu_cache
-        Of DGL's loader; refused where they ask for something.
+    use_ddp : bool, default False
+        Whether the processes of ``torch.distributed`` share each epoch's batches: process r of n takes every n-th,
+        from the r-th. All need the same ``seed``. Some may get one batch more than others: train inside
+        ``with ddp_model.join():``.
+    ddp_seed, use_uva, gpu_cache
+        Of DGL's loader; the first has no effect (``seed`` decides), the others are refused where they ask for
+        something.
     batch_size : int, default 1
         Seeds a batch: nodes, or parts for the samplers that work on clusters.
     drop_last : bool, default False
@@ -69,7 +76,14 @@ class DataLoader:
     seed : int, default 0
         Of all the loader's randomness.
     history : HistoryStore, optional
-        Where a sampler with histories keeps them; made by the loader if absent.
+        Where a sampler with histories keeps them (others leave it alone); made by the loader if absent, in host
+        memory.
+    features : FeatureStore, optional
+        Where features are, instead of ``graph.ndata["feat"]``.
+    history_ahead : bool, default True
+        Whether to ask for the next batch's history rows as soon as the model has gone forward (``batch.loss`` was
+        called), so that they arrive during the backward pass. It changes no number, only the time: rows that were
+        pushed meanwhile are asked for again. The next batch is then drawn one step earlier.
 
     Attributes
     ----------
@@ -119,13 +133,22 @@ class DataLoader:
         num_workers: int = 0,
         seed: int = 0,
         history: HistoryStore | None = None,
+        history_ahead: bool = True,
+        features: FeatureStore | None = None,
         **tuning: Any,
     ) -> None:
         if not isinstance(graph, dgl.DGLGraph):
             raise TypeError(f"graph is of type {type(graph).__name__}; pass a DGLGraph, such as gs.load('cora').graph")
-        if not isinstance(shuffle, bool) or not isinstance(drop_last, bool):
-            raise ValueError(f"shuffle={shuffle!r} and drop_last={drop_last!r} have to be True or False")
-        _refuse(use_ddp=use_ddp, use_uva=use_uva, gpu_cache=gpu_cache)
+        flags = {"shuffle": shuffle, "drop_last": drop_last, "history_ahead": history_ahead, "use_ddp": use_ddp}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise ValueError(f"{name}={flag!r} has to be True or False")
+        _refuse(use_uva=use_uva, gpu_cache=gpu_cache)
+        if use_ddp and not dist.is_initialized():
+            raise ValueError(
+                "use_ddp=True needs torch.distributed; call torch.distributed.init_process_group first, under torchrun"
+            )
+        self._rank, self._num_ranks = (dist.get_rank(), dist.get_world_size()) if use_ddp else (0, 1)
         _check_tuning(tuning)
         self.graph = graph
         self.sampler = graph_sampler
@@ -141,8 +164,14 @@ class DataLoader:
         self.indices = _check_indices(indices, graph.num_nodes())
         self._prepare()
         self.prepare_seconds = perf_counter() - start
-        self.history = self._store("keeps_history", history)
-        self.gradients = self._store("keeps_gradients")
+        given = _checked("history", history, HistoryStore, graph.num_nodes())
+        self.features = _checked("features", features, FeatureStore, graph.num_nodes())
+        self.history = self.gradients = None
+        self.history_ahead = history_ahead
+        if getattr(graph_sampler, "keeps_history", False):
+            self.history = given or HistoryStore(graph.num_nodes(), device=self.device)
+            if getattr(graph_sampler, "keeps_gradients", False):
+                self.gradients = self.history.another("gradients")
         # Row by row in memory: rows are what is gathered.
         self._columns = {key: graph.ndata[key].contiguous() for key in ("feat", "label") if key in graph.ndata}
         self._is_train = torch.zeros(graph.num_nodes(), dtype=torch.bool)
@@ -168,14 +197,9 @@ class DataLoader:
         """Whether no other loader has prepared the sampler for itself meanwhile."""
         return not isinstance(self.sampler, Sampler) or self.sampler.prepared_by == self._number
 
-    def _store(self, wanted: str, given: HistoryStore | None = None) -> HistoryStore | None:
-        if not getattr(self.sampler, wanted, False):
-            return None
-        return given or HistoryStore(self.graph.num_nodes())
-
     def __len__(self) -> int:
-        """Batches of the coming epoch."""
-        return len(self._seeds(self.epoch))
+        """Batches of the coming epoch, in this process."""
+        return len(self._seeds(self.epoch)[self._rank :: self._num_ranks])
 
     def set_epoch(self, epoch: int) -> None:
         """Number the next pass, as DGL's loader does."""
@@ -185,16 +209,29 @@ class DataLoader:
         epoch = self.epoch
         self.epoch += 1
         jobs = [(seeds, key_of(self.seed, epoch, number)) for number, seeds in enumerate(self._seeds(epoch))]
+        jobs = jobs[self._rank :: self._num_ranks]
         batches = self._prefetched(jobs) if self._threads else (self._make(*job) for job in jobs)
-        return batches if self.history is None else self._counted(batches)
+        return batches if self.history is None else self._in_steps(batches, self.history)
 
-    def _counted(self, batches: Iterator[MiniBatch]) -> Iterator[MiniBatch]:
-        """Count the steps by which histories age: one has been made when the next batch is asked for."""
-        for batch in batches:
+    def _in_steps(self, batches: Iterator[MiniBatch], history: HistoryStore) -> Iterator[MiniBatch]:
+        """Ask for the next batch's history rows ahead, and count the steps by which histories age."""
+        following = next(batches, None)
+        while following is not None:
+            batch = following
+            if self.history_ahead:
+                # Drawn now, so that its rows can be asked for while this batch computes.
+                following = next(batches, None)
+                # The first batch's, those of a loop that does not call batch.loss, and those changed meanwhile.
+                batch.ask_ahead(history.step)
+                if following is not None:
+                    batch.after_forward = partial(following.ask_ahead, history.step + 1)
             yield batch
+            # One step has been made when the next batch is asked for.
             for store in (self.history, self.gradients):
                 if store is not None:
                     store.step += 1
+            if not self.history_ahead:
+                following = next(batches, None)
 
     def _seeds(self, epoch: int) -> list[Tensor]:
         if not self._is_prepared():
@@ -237,7 +274,8 @@ class DataLoader:
                 is_train = self._is_train[sample.output_nodes]
                 targets = None if bool(is_train.all()) else is_train.nonzero().squeeze(1)
         with clock.stage("gather"):
-            x, y = self._rows("feat", sample.nodes), self._rows("label", sample.output_nodes)
+            x = self._rows("feat", sample.nodes) if self.features is None else self.features.pull(sample.nodes).wait()
+            y = self._rows("label", sample.output_nodes)
         with clock.stage("transfer"):
             x, y, targets = (
                 None if value is None else value.to(self.device, non_blocking=True) for value in (x, y, targets)
@@ -283,6 +321,18 @@ class DataLoader:
         if values is None or nodes is self._csc.nodes:
             return values
         return gather_rows(values, nodes, num_threads=1 if self._threads else torch.get_num_threads())
+
+
+def _checked(name: str, store: Any, kind: type[Any], num_nodes: int) -> Any:
+    """A store of the user's, if it is one for this graph."""
+    if store is None:
+        return None
+    if not isinstance(store, kind):
+        raise TypeError(f"{name} is of type {type(store).__name__}; pass a gnnscale.{kind.__name__}, or leave it out")
+    num_rows = len(store) if kind is FeatureStore else store.num_rows
+    if num_rows != num_nodes:
+        raise ValueError(f"{name} has {num_rows} rows and the graph {num_nodes} nodes; it needs one for each")
+    return store
 
 
 def check_device(device: str | torch.device | None) -> torch.device:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gnnscale.checkpoint import SavedRun
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import Evaluator, scores
+from gnnscale.history import FeatureStore, HistoryStore, Traffic
 from gnnscale.loader import DataLoader
 
 
@@ -35,7 +38,7 @@ class Point:
         Making batches: drawing them, collecting features and labels, moving them to the device; added over the
         prefetch threads, so that with these the stages may exceed ``train_seconds``.
     history_seconds : float
-        Pushes and pulls of histories, and the evaluations that refresh them.
+        Issuing pushes and pulls of histories and waiting for them, and the evaluations that refresh them.
     compute_seconds : float
         Forward, backward and optimiser, without history.
     wait_seconds : float
@@ -47,6 +50,14 @@ class Point:
     staleness : float
         Steps since the rows that were read from histories were written, the mean over the epoch; NaN where none
         were read.
+    staleness_max : float
+        The largest of them.
+    staleness_histogram : tuple of int
+        Rows read in the epoch by staleness: 0, 1, 2 to 3, 4 to 7, and so on.
+    history_wait_seconds : float
+        The part of ``history_seconds`` in which training waited for rows.
+    history_bytes_pulled, history_bytes_pushed : int
+        Bytes of rows read from histories and written to them in training steps, as stored, cumulative.
     """
 
     epoch: int
@@ -61,6 +72,11 @@ class Point:
     val: float
     test: float
     staleness: float = math.nan
+    staleness_max: float = math.nan
+    staleness_histogram: tuple[int, ...] = ()
+    history_wait_seconds: float = 0.0
+    history_bytes_pulled: int = 0
+    history_bytes_pushed: int = 0
 
 
 @dataclass
@@ -99,6 +115,10 @@ def train(
     seed: int = 0,
     num_workers: int = 0,
     device: str | torch.device = "cpu",
+    history: HistoryStore | None = None,
+    history_ahead: bool = True,
+    features: FeatureStore | None = None,
+    checkpoint: str | Path | None = None,
     on_point: Callable[[Point], None] | None = None,
 ) -> TrainingResult:
     """Train with Adam and evaluate exactly after each epoch.
@@ -126,6 +146,18 @@ def train(
         Prefetch threads.
     device : str or torch.device
         Where the model is trained.
+    history : HistoryStore, optional
+        Where a sampler with histories keeps them; in host memory, float32, by default.
+    history_ahead : bool
+        As for :class:`gnnscale.DataLoader`.
+    features : FeatureStore, optional
+        Where features are, instead of ``data.graph.ndata["feat"]``.
+    checkpoint : str or Path, optional
+        A file that is rewritten after each epoch and from which the same call goes on after a kill, with the same
+        curve as if nothing had happened: it holds the model, the optimiser, torch's random numbers, the points so
+        far and the histories. The rows of a store with ``placement="file"`` are not copied: pass the store as
+        ``HistoryStore.open(path)`` when going on; its rows are then those of the moment of the kill, at most an
+        epoch newer than the model's.
     on_point : callable, optional
         Called with each point as it comes.
 
@@ -158,6 +190,9 @@ def train(
         shuffle=True,
         num_workers=num_workers,
         seed=seed,
+        history=history,
+        history_ahead=history_ahead,
+        features=features,
     )
     model = model.to(loader.device)
     groups = getattr(model, "parameter_groups", None)
@@ -165,27 +200,45 @@ def train(
     if loader.parameters():
         parameters = [*parameters, {"params": loader.parameters(), "weight_decay": 0.0}]
     optimizer = torch.optim.Adam(parameters, lr=lr)
-    evaluator = Evaluator(data.graph, loader.device, diagonal=getattr(sampler, "diag_lambda", None))
+    evaluator = Evaluator(data.graph, loader.device, diagonal=getattr(sampler, "diag_lambda", None), features=features)
     result = TrainingResult(prepare_seconds=loader.prepare_seconds)
-    if loader.history is not None:
+    clock = Clock(loader.device)
+    saved = None
+    if checkpoint is not None:
+        settings = {
+            "sampler": repr(sampler), "seed": seed, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
+            "clip_norm": clip_norm, "num_nodes": data.num_nodes, "num_train": data.train_ids.numel(),
+        }  # fmt: skip
+        saved = SavedRun(checkpoint, settings, model, optimizer, loader)
+    if saved is not None and (progress := saved.restore()) is not None:
+        clock.seconds.update(progress["seconds"])
+        result.prepare_seconds = progress["prepare_seconds"]
+        result.points.extend(Point(**point) for point in progress["points"])
+        if on_point is not None:
+            for point in result.points:
+                on_point(point)
+    elif loader.history is not None:
         start = now(loader.device)
         evaluator.infer(model, history=loader.history)
+        loader.history.flush()
         result.prepare_seconds += now(loader.device) - start
     refreshed = loader.history if getattr(sampler, "refresh", False) else None
-    clock = Clock(loader.device)
-    train_seconds = wait_seconds = 0.0
-    for epoch in range(1, epochs + 1):
-        if loader.history is not None:
-            loader.history.pulled_staleness()  # evaluation reads histories too, and does not count
+    last = result.points[-1] if result.points else None
+    train_seconds = last.train_seconds if last else 0.0
+    wait_seconds = last.wait_seconds if last else 0.0
+    traffic = _Traffic(loader, last)
+    for epoch in range(len(result.points) + 1, epochs + 1):
+        traffic.leave_out()
         seconds, waited, loss = _epoch(model, loader, optimizer, clip_norm, clock)
         train_seconds, wait_seconds = train_seconds + seconds, wait_seconds + waited
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss} in epoch {epoch}; try a smaller lr or clip_norm=1.0")
-        staleness = loader.history.pulled_staleness() if loader.history is not None else math.nan
+        columns = traffic.columns()
         start = now(loader.device)
         logits = evaluator.infer(model, history=refreshed)
         if refreshed is not None:
             # Part of the method, not only a look at it: without it the histories would be older.
+            refreshed.flush()
             clock.seconds["history"] += now(loader.device) - start
             train_seconds += now(loader.device) - start
         measured = scores(data, logits)
@@ -201,12 +254,45 @@ def train(
             loss=loss,
             val=measured["val"],
             test=measured["test"],
-            staleness=staleness,
+            **columns,
         )
         result.points.append(point)
+        if saved is not None:
+            points = [asdict(point) for point in result.points]
+            saved.write({"seconds": clock.seconds, "prepare_seconds": result.prepare_seconds, "points": points})
         if on_point is not None:
             on_point(point)
     return result
+
+
+class _Traffic:
+    """What went through a loader's history stores in training steps, as the columns of a point."""
+
+    def __init__(self, loader: DataLoader, last: Point | None) -> None:
+        self._stores = [store for store in (loader.history, loader.gradients) if store is not None]
+        self._waited = last.history_wait_seconds if last else 0.0
+        self._pulled = last.history_bytes_pulled if last else 0
+        self._pushed = last.history_bytes_pushed if last else 0
+
+    def leave_out(self) -> None:
+        """Forget what went through until now: evaluation uses histories too, and does not count."""
+        for store in self._stores:
+            store.take_traffic()
+
+    def columns(self) -> dict[str, Any]:
+        each = [store.take_traffic() for store in self._stores]
+        self._waited += sum(traffic.wait_seconds for traffic in each)
+        self._pulled += sum(traffic.bytes_pulled for traffic in each)
+        self._pushed += sum(traffic.bytes_pushed for traffic in each)
+        rows = each[0] if each else Traffic()
+        return {
+            "staleness": rows.staleness,
+            "staleness_max": rows.staleness_max,
+            "staleness_histogram": rows.staleness_histogram,
+            "history_wait_seconds": self._waited,
+            "history_bytes_pulled": self._pulled,
+            "history_bytes_pushed": self._pushed,
+        }
 
 
 def _epoch(
@@ -236,6 +322,11 @@ def _epoch(
         optimizer.step()
         losses.append(loss.detach())
         clock.add(batch.clock)
+    # What is still on its way is part of the epoch.
+    for store in (loader.history, loader.gradients):
+        if store is not None:
+            with clock.stage("history"):
+                store.flush()
     if not losses:
         raise ValueError("the epoch had no batch; lower batch_size, or do not drop the last batch")
     mean = torch.stack(losses).mean().item()

@@ -15,6 +15,9 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 namespace gnnscale {
+
+void bind_history(nb::module_& m);  // bind_history.cpp
+
 namespace {
 
 template <class T>
@@ -162,4 +165,5 @@ NB_MODULE(_native, m) {
     bind_real<double, int32_t>(m);
     bind_real<double, int64_t>(m);
     m.def("dropout", bind_dropout, "x"_a.noconvert(), "keep"_a, "key"_a, "out"_a.noconvert(), "num_threads"_a);
+    bind_history(m);
 }

@@ -117,6 +117,7 @@ def dgl_script(DataLoader, graph):
                     x = torch.relu(x)
             return x
 
+    dgl.seed(0)  # DGL draws from a generator of its own
     sampler = dgl.dataloading.NeighborSampler([10, 10, 10], prefetch_node_feats=["feat"], prefetch_labels=["label"])
     train_dataloader = DataLoader(
         graph,
@@ -313,7 +314,9 @@ def test_dgls_arguments_come_in_dgls_order():
         ({"num_workers": -1}, ValueError, "num_workers=-1 has to be an integer of at least 0"),
         ({"bach_size": 3}, TypeError, "no argument 'bach_size'; did you mean batch_size?"),
         ({"use_uva": True}, ValueError, "use_uva=True of DGL's loader is not supported"),
-        ({"use_ddp": True}, ValueError, "use_ddp=True of DGL's loader is not supported"),
+        ({"use_ddp": True}, ValueError, "use_ddp=True needs torch.distributed; call"),
+        ({"use_ddp": 1}, ValueError, "use_ddp=1 has to be True or False"),
+        ({"history": 5}, TypeError, "history is of type int; pass a gnnscale.HistoryStore"),
         ({"device": "gpu"}, ValueError, "device='gpu' is not known; use 'cpu' or 'cuda'"),
         ({"indices": torch.arange(0)}, ValueError, "indices is empty: there is no training node"),
         (
@@ -460,7 +463,7 @@ def test_weights_that_no_degree_can_be_made_of_are_refused(value):
     [
         ({"graph": None}, "graph is of type NoneType; pass a DGLGraph"),
         ({"indices": None}, "indices is of type NoneType; pass a vector of node ids"),
-        ({"shuffle": "x"}, "shuffle='x' and drop_last=False have to be True or False"),
+        ({"shuffle": "x"}, "shuffle='x' has to be True or False"),
     ],
 )
 def test_the_loader_names_what_it_cannot_take(odd_graph, arguments, sentence):

@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -15,6 +18,7 @@ from gnnscale.compare.process import Send, describe
 from gnnscale.compare.settings import PER_SAMPLER
 from gnnscale.compare.specification import Cell, Choice, Facts
 from gnnscale.data import Dataset, dataset_names, load
+from gnnscale.history import HistoryStore
 from gnnscale.nn import MODELS
 from gnnscale.samplers import make_sampler
 from gnnscale.training import Point, train
@@ -49,8 +53,21 @@ def run_cell(send: Send, cell: Cell) -> None:
 
     send(("stage", "preparing"))
     settings = {name: value for name, value in training.items() if name != "threads"}
-    result = train(model, data, sampler, seed=cell.seed, on_point=on_point, **settings)
+    with _history(settings, sampler, data.num_nodes) as history:
+        result = train(model, data, sampler, seed=cell.seed, on_point=on_point, history=history, **settings)
     send(("end", result.prepare_seconds, peak_memory_mb()))
+
+
+@contextmanager
+def _history(settings: dict[str, Any], sampler: Any, num_nodes: int) -> Iterator[HistoryStore | None]:
+    """The store that the settings ask for, which are taken out of them; None where the sampler keeps none."""
+    dtype, placement = settings.pop("history_dtype"), settings.pop("history_placement")
+    if not getattr(sampler, "keeps_history", False):
+        yield None
+        return
+    with TemporaryDirectory(prefix="gnnscale-history-") as folder:
+        path = Path(folder) / "history" if placement == "file" else None
+        yield HistoryStore(num_nodes, dtype=dtype, placement=placement, path=path, device=settings["device"])
 
 
 def check_dataset(
@@ -82,7 +99,10 @@ def check_dataset(
             own = {name: value for name, value in sampler.arguments.items() if name not in PER_SAMPLER}
             layers = model.arguments["layers"]
             try:
-                make_sampler(sampler.name, num_layers=layers, num_nodes=data.num_nodes, **own)
+                made = make_sampler(sampler.name, num_layers=layers, num_nodes=data.num_nodes, **own)
+                of_histories = [name for name in sampler.arguments if name.startswith("history_")]
+                if of_histories and not getattr(made, "keeps_history", False):
+                    raise ValueError(f"{of_histories[0]} means nothing to it: it keeps no histories; leave it out")
             except (ValueError, TypeError) as error:
                 text = describe(error)
                 send(("problem", text if sampler.short_name in text else f"sampler {sampler.label}: {text}"))

@@ -45,7 +45,9 @@ COLUMNS: dict[str, Column] = {
     "transfer_seconds": Column(
         pa.float64(), "time spent moving batches to the device; with workers it overlaps", _SECONDS
     ),
-    "history_seconds": Column(pa.float64(), "time spent on histories, and on evaluations that refresh them", _SECONDS),
+    "history_seconds": Column(
+        pa.float64(), "time that training spent on histories, and on evaluations that refresh them", _SECONDS
+    ),
     "compute_seconds": Column(
         pa.float64(), "time spent in the model, the loss and the optimiser, without history", _SECONDS
     ),
@@ -67,6 +69,17 @@ COLUMNS: dict[str, Column] = {
     "settings": Column(pa.string(), "all settings of the run, defaults included", "JSON"),
     "staleness": Column(
         pa.float64(), "since the history rows that were read had been written, mean over the epoch", "optimiser steps"
+    ),
+    "staleness_max": Column(pa.float64(), "the largest of these in the epoch", "optimiser steps"),
+    "staleness_histogram": Column(
+        pa.list_(pa.int64()), "history rows read in the epoch by staleness: 0, 1, 2 to 3, 4 to 7, and so on", "rows"
+    ),
+    "history_wait_seconds": Column(
+        pa.float64(), "the part of history_seconds in which training waited for rows", _SECONDS
+    ),
+    "history_bytes_pulled": Column(pa.int64(), "history rows read in training steps, as stored, cumulative", "bytes"),
+    "history_bytes_pushed": Column(
+        pa.int64(), "history rows written in training steps, as stored, cumulative", "bytes"
     ),
 }
 
@@ -96,7 +109,8 @@ def cell_frame(
         split=cell.split,
         settings=json.dumps(cell.settings, sort_keys=True, default=repr),
     )
-    return frame.reindex(columns=list(COLUMNS))
+    # A column of lists cannot be made of the floats that stand for missing ones.
+    return frame.reindex(columns=list(COLUMNS)).astype({"staleness_histogram": object})
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> None:
@@ -173,11 +187,15 @@ def at_best_epochs(results: pd.DataFrame) -> pd.DataFrame:
     # nanargmax takes the first of equals: a later epoch has to be strictly better.
     rows = [
         run.iloc[int(np.nanargmax(run["val"]))].to_dict()
-        | {"epochs": run["epoch"].max(), "total_seconds": run["train_seconds"].iloc[-1]}
+        | {
+            "epochs": run["epoch"].max(),
+            "total_seconds": run["train_seconds"].iloc[-1],
+            "total_history_wait": run["history_wait_seconds"].iloc[-1],
+        }
         for _, run in runs
         if run["val"].notna().any()
     ]
-    return pd.DataFrame(rows, columns=[*results.columns, "epochs", "total_seconds"])
+    return pd.DataFrame(rows, columns=[*results.columns, "epochs", "total_seconds", "total_history_wait"])
 
 
 #: The columns of summary.csv, in order, with what they mean.
@@ -197,6 +215,7 @@ SUMMARY_COLUMNS: dict[str, str] = {
     "val_mean": "mean over the runs of the best validation metric, a fraction",
     "metric": "accuracy, roc_auc or micro_f1",
     "staleness": "mean over the runs and epochs of the age of the history rows read, steps; empty without histories",
+    "history_wait_seconds": "median over the runs of the seconds in which training waited for history rows",
 }
 
 
@@ -232,6 +251,7 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
                 "val_mean": runs["val"].mean(),
                 "metric": group["metric"].iloc[0],
                 "staleness": group.loc[group["status"] == "ok", "staleness"].mean(),
+                "history_wait_seconds": runs["total_history_wait"].where(runs["staleness"].notna()).median(),
             }
         )
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))

@@ -51,10 +51,24 @@ TRAINING: dict[str, Setting] = {
         "cpu", "where the model computes", "'cpu', 'cuda' or 'cuda:0'",
         lambda v: isinstance(v, str) and re.fullmatch(r"cpu|cuda(:\d+)?", v) is not None,
     ),
+    "history_dtype": Setting(
+        "float32", "how samplers with histories store their rows", "'float32', 'float16', 'bfloat16' or 'int8'",
+        lambda v: v in ("float32", "float16", "bfloat16", "int8"),
+    ),
+    "history_placement": Setting(
+        "host", "where they keep them", "'host', 'shared', 'file', 'pinned' or 'device'",
+        lambda v: v in ("host", "shared", "file", "pinned", "device"),
+    ),
+    "history_ahead": Setting(
+        True, "whether they ask for the next batch's rows during the backward pass; it changes the time alone",
+        "true or false", lambda v: isinstance(v, bool),
+    ),
 }  # fmt: skip
 
 #: The training settings that one sampler may have for itself, beside the arguments of its constructor.
-PER_SAMPLER = ("epochs", "batch_size", "lr", "weight_decay", "clip_norm")
+PER_SAMPLER = (
+    "epochs", "batch_size", "lr", "weight_decay", "clip_norm", "history_dtype", "history_placement", "history_ahead",
+)  # fmt: skip
 
 #: The shape of a model, under ``[model]`` for all models or ``[model.gcn]`` for one.
 MODEL: dict[str, Setting] = {

@@ -1,33 +1,67 @@
-"""The history store: one table of rows a hidden layer, in host memory."""
+"""The history store: one table of rows a hidden layer, wherever it lives."""
 
 from __future__ import annotations
 
 import math
+import os
+import threading
+import weakref
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gnnscale.ops import gather_rows
+from gnnscale.history.encoding import decode, encode
+from gnnscale.history.mapped import MappedMemory, save
+from gnnscale.history.memory import LocalMemory, Table, as_dtype, native_view
+from gnnscale.history.placement import Estimate, check_fits, check_placement, estimate
+from gnnscale.history.sharing import share
+from gnnscale.history.traffic import Traffic
+from gnnscale.history.transfers import TorchTransfers
+from gnnscale.ops import backend_reason
+from gnnscale.ops._backend import native
+
+# Rows that are converted or written together where a whole table is.
+_ROWS_AT_ONCE = 65536
 
 
-class Pull(NamedTuple):
-    """A pull under way."""
+class Pull:
+    """Rows on their way from a table."""
 
-    rows: Tensor
+    def __init__(self, handle: Any, store: HistoryStore, layer: int) -> None:
+        self._handle, self._store, self._layer = handle, store, layer
+        self._changes = store._changes[layer]
+        self._rows: Tensor | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether :meth:`wait` would return at once."""
+        return self._rows is not None or self._handle.done()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether a pull issued now would give the same: this process has not changed the table since."""
+        return self._changes == self._store._changes[self._layer]
 
     def wait(self) -> Tensor:
-        """The rows, shape (n, width), once they are there."""
-        return self.rows
+        """The rows, shape (n, width), float32, without a gradient, on the store's ``device``."""
+        if self._rows is None:
+            start = perf_counter()
+            self._rows = self._handle.wait()
+            self._handle = None
+            self._store._waited += perf_counter() - start
+        return self._rows
 
 
 class HistoryStore:
     """The last known input row of every node, for each hidden layer.
 
-    Tables are float32 in host memory, start at zero, and each has a width of its own. A pull sees every push of
-    the same rows that came before it. Each row knows the step at which it was written, so that its staleness, the
-    number of steps since, is known.
+    Each table has a width of its own; its rows start at zero. Reads and writes are asynchronous, and take effect in
+    the order in which they were issued: a pull sees every push that came before it, and the last of several pushes
+    of a row stays. Each row knows the step at which it was written.
 
     Parameters
     ----------
@@ -36,84 +70,257 @@ class HistoryStore:
     widths : sequence of int, default ()
         Columns of each table. A table that is pushed to before it exists is made with the width of the pushed rows,
         so that a model's widths need not be known beforehand.
+    dtype : {torch.float32, torch.float16, torch.bfloat16, torch.int8} or its name
+        How rows are stored; int8 with a scale for each row. Pushed rows are converted on the way in, pulled ones to
+        float32 on the way out.
+    placement : {"host", "shared", "file", "pinned", "device"}
+        ``"host"``: memory of this process. ``"shared"``: memory that several processes on one machine read and
+        write; where ``torch.distributed`` is initialised, all its processes have to make the store, and those on
+        one machine get the same one; otherwise hand it to processes that you start with ``multiprocessing``.
+        ``"file"``: the same in the file ``path``, which may be larger than memory and outlives the process.
+        ``"pinned"``: host memory that a GPU can copy from by itself. ``"device"``: memory of the GPU.
+    path : str or Path, optional
+        For ``"file"``: where it is made. It must not exist yet; :meth:`open` opens one that does.
+    device : torch.device or str, optional
+        Where pulled rows are wanted, the CPU by default.
+    num_threads : int, optional
+        Threads that one operation may use; torch's number by default.
 
     Attributes
     ----------
-    step : int
-        The current step, from 0; the loader counts it up after each batch.
+    num_rows : int
+    dtype : torch.dtype
+    placement : str
+    device : torch.device
 
     Raises
     ------
+    MemoryError
+        If the tables would not fit; the sentence says where they would.
     ValueError
-        If a size is not positive.
+        If an argument is none of those.
+
+    Notes
+    -----
+    In a shared or file store, a row that another process writes meanwhile is read either old or new, never mixed,
+    also if that process is killed in the middle. To order processes among each other, call :meth:`flush` and then
+    a barrier. Steps are counted by each process for itself.
+
+    A file survives the end of its process, also by a kill; to survive that of the machine, call :meth:`sync`.
 
     Examples
     --------
     >>> import torch
     >>> from gnnscale.history import HistoryStore
-    >>> store = HistoryStore(4, [2])
+    >>> store = HistoryStore(4, [2], dtype="int8")
     >>> store.push(0, torch.tensor([1, 3]), torch.ones(2, 2))
     >>> store.pull(0, torch.tensor([0, 3])).wait().tolist()
     [[0.0, 0.0], [1.0, 1.0]]
     """
 
-    def __init__(self, num_rows: int, widths: Sequence[int] = ()) -> None:
-        if num_rows < 0 or any(width < 1 for width in widths):
-            raise ValueError(f"num_rows={num_rows} and widths={list(widths)} have to be positive")
-        self.num_rows = num_rows
-        self.step = 0
-        self._tables: list[Tensor] = []
-        self._written: list[Tensor] = []
-        self._pulled = self._pulled_age = 0
-        for width in widths:
-            self._append(width)
+    def __init__(
+        self,
+        num_rows: int,
+        widths: Sequence[int] = (),
+        *,
+        dtype: torch.dtype | str = torch.float32,
+        placement: str = "host",
+        path: str | Path | None = None,
+        device: torch.device | str | None = None,
+        num_threads: int | None = None,
+    ) -> None:
+        _check_size("num_rows", num_rows, 0)
+        widths = [_check_size("widths", width, 1) for width in widths]
+        stored, where = as_dtype(dtype), torch.device(device or "cpu")
+        check_placement(placement, path, where)
+        memory: LocalMemory | MappedMemory
+        if placement in ("shared", "file"):
+            if native is None:
+                raise ValueError(f"placement={placement!r} needs the native operations; use 'host'. {backend_reason()}")
 
-    def _append(self, width: int) -> None:
-        self._tables.append(torch.zeros(self.num_rows, width))
-        self._written.append(torch.zeros(self.num_rows, dtype=torch.int32))
+            def create() -> MappedMemory:
+                # One process of a machine asks, and its answer is that of all.
+                check_fits(num_rows, widths, stored, placement, path=path, device=where)
+                return MappedMemory.create(num_rows, stored, path=path)
+
+            what = f"HistoryStore({num_rows}, {widths}, dtype={_name(stored)}, placement={placement!r}, path={path})"
+            memory = share(create, what)
+        else:
+            check_fits(num_rows, widths, stored, placement, path=path, device=where)
+            memory = LocalMemory(
+                num_rows, stored, device=where if placement == "device" else "cpu", pin=placement == "pinned"
+            )
+        self._adopt(memory, placement, where, num_threads)
+        for layer, width in enumerate(widths):
+            self.ensure(layer, width)
+
+    def _adopt(
+        self, memory: LocalMemory | MappedMemory, placement: str, device: torch.device, num_threads: int | None
+    ) -> None:
+        self._memory, self.placement, self.device = memory, placement, device
+        self.dtype, self.num_rows = memory.dtype, memory.num_rows
+        self.num_threads = num_threads or torch.get_num_threads()
+        self._changes: list[int] = []
+        self._waited = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        """Start this process's transfers."""
+        self._process = os.getpid()
+        # Issuing and changing tables take turns, so that the order of operations is that of the calls.
+        self._lock = threading.RLock()
+        self._views: list[Any] = []
+        if native is not None and self.device.type == "cpu" and self.placement != "device":
+            self._transfers: Any = native.Transfers(self.num_threads)
+        else:
+            self._transfers = TorchTransfers(self.device, self.num_threads)
+        self._stop = weakref.finalize(self, self._transfers.close)
+
+    def _here(self) -> threading.RLock:
+        """The lock of this process, which a forked child does not share with its parent."""
+        if os.getpid() != self._process:
+            if not isinstance(self._memory, MappedMemory):
+                raise RuntimeError(
+                    f"this HistoryStore belongs to process {self._process}, and memory of placement="
+                    f"{self.placement!r} is not shared with forked ones; use placement='shared'"
+                )
+            self._stop.detach()
+            self._start()
+        return self._lock
+
+    @classmethod
+    def open(
+        cls, path: str | Path, *, device: torch.device | str | None = None, num_threads: int | None = None
+    ) -> HistoryStore:
+        """Open the file of a store with ``placement="file"``, or one that :meth:`save` wrote.
+
+        Rows that a killed process was writing are completed first. As when a store is made, all processes of
+        ``torch.distributed`` have to take part where it is initialised.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none.
+        ValueError
+            If the file is damaged, cut off, something else, or in use by another job.
+        """
+        store = cls.__new__(cls)
+        memory = share(lambda: MappedMemory.open(path), f"HistoryStore.open({str(path)!r})")
+        store._adopt(memory, "file", torch.device(device or "cpu"), num_threads)
+        return store
+
+    @classmethod
+    def load(cls, path: str | Path, **arguments: Any) -> HistoryStore:
+        """Read a file that :meth:`save` wrote, or that of a store, into a new store.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file; it is not changed.
+        **arguments
+            ``placement``, ``dtype``, ``path`` (of a new file), ``device`` and ``num_threads`` of the new store; the
+            dtype is the file's if not given.
+        """
+        memory = MappedMemory.open(path, read_only=True)
+        try:
+            store = cls(memory.num_rows, **{"dtype": memory.dtype, **arguments})
+            store._copy_from(memory.tables, memory.step)
+        finally:
+            memory.close()
+        return store
+
+    @staticmethod
+    def estimate(
+        num_rows: int,
+        widths: Sequence[int],
+        *,
+        dtype: torch.dtype | str = torch.float32,
+        placement: str = "host",
+        path: str | Path | None = None,
+        device: torch.device | str | None = None,
+    ) -> Estimate:
+        """The bytes that a store would take, and where it would fit; nothing is allocated.
+
+        Examples
+        --------
+        >>> HistoryStore.estimate(2_400_000, [256, 256], dtype="bfloat16").bytes
+        2476800000
+        """
+        return estimate(num_rows, widths, as_dtype(dtype), placement, path=path, device=torch.device(device or "cpu"))
+
+    @property
+    def step(self) -> int:
+        """The current step, from 0; the loader counts it up after each batch."""
+        return self._memory.step
+
+    @step.setter
+    def step(self, step: int) -> None:
+        self._memory.step = step
 
     @property
     def widths(self) -> list[int]:
         """Columns of each table."""
-        return [table.shape[1] for table in self._tables]
+        return [table.width for table in self._memory.tables]
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the tables take."""
-        return sum(table.nbytes for table in (*self._tables, *self._written))
+        """Bytes that the tables take, with the steps of their rows."""
+        return sum(table.nbytes for table in self._memory.tables)
+
+    @property
+    def path(self) -> Path | None:
+        """The file of a store with ``placement="file"``."""
+        return getattr(self._memory, "path", None)
+
+    def ensure(self, layer: int, width: int) -> None:
+        """Make the table of a layer, if it is not there yet.
+
+        Raises
+        ------
+        MemoryError
+            If it would not fit.
+        ValueError
+            If the table has another width, or one before it is missing.
+        """
+        with self._here():
+            if layer == self._count():
+                check_fits(self.num_rows, [width], self.dtype, self.placement, path=self.path, device=self.device)
+                self._memory.add(width, layer)
+            have = self._table(layer).width
+        if width != have:
+            raise ValueError(
+                f"rows have {width} columns and the history of layer {layer} has {have}; use one store for one model"
+            )
 
     def push(self, layer: int, ids: Tensor, rows: Tensor) -> None:
-        """Overwrite the rows ``ids`` of a layer's table.
+        """Overwrite the rows ``ids`` of a layer's table, as of the current step.
+
+        It returns before the rows are written; ``ids`` and ``rows`` may be changed at once.
 
         Parameters
         ----------
         layer : int
             The table, from 0.
         ids : Tensor
-            Shape (n,), int64, without repeats.
+            Shape (n,), integer. Where an id is repeated, its last row stays.
         rows : Tensor
-            Shape (n, width), of any device; the values are copied.
+            Shape (n, width), floating point, of any device.
 
         Raises
         ------
+        IndexError
+            If an id is no row.
         ValueError
             If the shapes do not fit, or a layer in between has not been pushed to yet.
         """
         if rows.dim() != 2 or rows.shape[0] != ids.numel():
             raise ValueError(f"rows of shape {tuple(rows.shape)} do not fit {ids.numel()} ids; need (n, width)")
-        if layer == len(self._tables):
-            self._append(rows.shape[1])
-        table = self._table(layer)
-        if rows.shape[1] != table.shape[1]:
-            raise ValueError(
-                f"rows have {rows.shape[1]} columns and the history of layer {layer} has {table.shape[1]}; "
-                "use one store for one model"
-            )
-        ids = ids.to("cpu")
-        table.index_copy_(0, ids, rows.detach().to("cpu", torch.float32))
-        self._written[layer][ids] = self.step
+        self.ensure(layer, rows.shape[1])
+        with self._here():
+            self._changes[layer] += 1
+            self._transfers.push(self._view(layer), _as_ids(ids), self._as_rows(rows), self.step)
 
-    def pull(self, layer: int, ids: Tensor) -> Pull:
+    def pull(self, layer: int, ids: Tensor, *, step: int | None = None) -> Pull:
         """Read the rows ``ids`` of a layer's table.
 
         Parameters
@@ -121,39 +328,234 @@ class HistoryStore:
         layer : int
             The table, from 0.
         ids : Tensor
-            Shape (n,), int64.
+            Shape (n,), integer.
+        step : int, optional
+            The step at which the rows will be used, to which their staleness is counted; the current one if absent.
 
         Returns
         -------
         Pull
-            Its ``wait()`` gives the rows, float32 in host memory, without a gradient.
+            Its ``wait()`` gives the rows, float32 on the store's ``device``, without a gradient.
+
+        Raises
+        ------
+        IndexError
+            If an id is no row.
+        ValueError
+            If the layer has no table.
         """
-        table, ids = self._table(layer), ids.to("cpu")
-        self._pulled += ids.numel()
-        self._pulled_age += int(self.staleness(layer, ids).sum())
-        return Pull(gather_rows(table, ids, num_threads=torch.get_num_threads()))
+        with self._here():
+            view = self._view(layer)
+            handle = self._transfers.pull(view, _as_ids(ids), self.step if step is None else step)
+            return Pull(handle, self, layer)
+
+    def flush(self) -> None:
+        """Wait until everything issued so far has been done."""
+        with self._here():
+            self._transfers.flush()
+
+    def sync(self) -> None:
+        """:meth:`flush`, and for a file wait until the disk has it, so that it survives the machine."""
+        self.flush()
+        if isinstance(self._memory, MappedMemory):
+            self._memory.sync()
 
     def staleness(self, layer: int, ids: Tensor) -> Tensor:
         """Steps since each of the rows ``ids`` was written, shape (n,) int32; since the start if it never was."""
-        self._table(layer)
-        return self.step - self._written[layer][ids]
+        with self._here():
+            written = self._table(layer).written
+            self._transfers.flush()
+            assert written is not None
+            return (self.step - written[ids.to(written.device)].cpu()).clamp(min=0)
 
-    def pulled_staleness(self) -> float:
-        """The mean staleness of the rows pulled since the last call of this method; NaN if there were none."""
-        mean = self._pulled_age / self._pulled if self._pulled else math.nan
-        self._pulled = self._pulled_age = 0
-        return mean
+    def take_traffic(self) -> Traffic:
+        """What went through this process's end of the store since the last call of this method."""
+        with self._here():
+            self._transfers.flush()
+            rows, age, oldest, histogram, pulled, pushed = self._transfers.statistics()
+            waited, self._waited = self._waited, 0.0
+        while histogram and not histogram[-1]:
+            histogram = histogram[:-1]
+        return Traffic(
+            rows,
+            pulled,
+            pushed,
+            waited,
+            age / rows if rows else math.nan,
+            float(oldest) if rows else math.nan,
+            tuple(histogram),
+        )
 
     def reset(self) -> None:
         """Set every row to zero, as of the current step."""
-        for table, written in zip(self._tables, self._written, strict=True):
-            table.zero_()
-            written.fill_(self.step)
+        with self._here():
+            for layer in range(self._count()):
+                for ids in torch.arange(self.num_rows).split(_ROWS_AT_ONCE):
+                    self.push(layer, ids, torch.zeros(len(ids), self._table(layer).width))
 
-    def _table(self, layer: int) -> Tensor:
-        if not 0 <= layer < len(self._tables):
-            raise ValueError(f"layer={layer} has no history; there are {len(self._tables)} tables")
-        return self._tables[layer]
+    def grow(self, num_rows: int) -> None:
+        """Append rows of zeros, for new nodes.
+
+        Raises
+        ------
+        MemoryError
+            If the larger tables would not fit beside the present ones.
+        ValueError
+            If that is fewer rows than there are, or other processes use the store.
+        """
+        _check_size("num_rows", num_rows, self.num_rows)
+        with self._here():
+            self.flush()
+            check_fits(num_rows, self.widths, self.dtype, self.placement, path=self.path, device=self.device)
+            self._memory = self._memory.grown(num_rows)
+            self.num_rows = num_rows
+            self._views.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows as of now, in plain tensors and numbers that ``torch.load(..., weights_only=True)`` can read.
+
+        Every push issued before the call is in it, and none that another thread issues meanwhile. Of other
+        processes' pushes under way, each row has all or nothing.
+
+        Returns
+        -------
+        dict
+            ``num_rows``, ``dtype`` (a name), ``step``, and ``tables``: for each layer ``rows`` as stored, ``written``
+            and, for int8, ``scales``.
+        """
+        with self._here():
+            self.flush()
+            tables = [self._table(layer).copied() for layer in range(self._count())]
+            parts = [{name: part.cpu() for name, part in vars(table).items() if part is not None} for table in tables]
+            return {"num_rows": self.num_rows, "dtype": _name(self.dtype), "step": self.step, "tables": parts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the rows, their steps and the current step that :meth:`state_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            If they are of another number of rows, dtype or width.
+        """
+        if state["num_rows"] != self.num_rows or state["dtype"] != _name(self.dtype):
+            raise ValueError(
+                f"the state has {state['num_rows']} rows of {state['dtype']} and the store {self.num_rows} of "
+                f"{_name(self.dtype)}; make the store with the state's num_rows and dtype"
+            )
+        self._copy_from([Table(**parts) for parts in state["tables"]], state["step"])
+
+    def save(self, path: str | Path) -> None:
+        """Write all rows to a file for :meth:`load` and :meth:`open`; it appears whole or not at all.
+
+        What is in it is what :meth:`state_dict` would give.
+
+        Raises
+        ------
+        OSError
+            If the disk is full.
+        """
+        with self._here():
+            self.flush()
+            self._count()
+            save(self._memory, path)
+
+    def another(self, name: str) -> HistoryStore:
+        """An empty store of the same kind: rows, dtype, placement and device; a file gets ``name`` in its ending."""
+        path = None if self.path is None else self.path.with_name(f"{self.path.name}.{name}")
+        return HistoryStore(
+            self.num_rows,
+            dtype=self.dtype,
+            placement=self.placement,
+            path=path,
+            device=self.device,
+            num_threads=self.num_threads,
+        )
+
+    def close(self) -> None:
+        """End all transfers and give the memory back; the store cannot be used any more."""
+        with self._here():
+            self._stop()
+            self._views.clear()
+            self._memory.close()
+
+    def _copy_from(self, tables: Sequence[Table], step: int) -> None:
+        with self._here():
+            for layer, table in enumerate(tables):
+                self.ensure(layer, table.width)
+            self.flush()
+            for layer, table in enumerate(tables):
+                mine = self._table(layer)
+                for some in torch.arange(self.num_rows).split(_ROWS_AT_ONCE):
+                    part = slice(int(some[0]), int(some[-1]) + 1)
+                    if table.dtype == mine.dtype:
+                        rows, scales = table.rows[part], None if table.scales is None else table.scales[part]
+                    else:
+                        values = decode(table.rows[part], None if table.scales is None else table.scales[part])
+                        rows, scales = encode(values, mine.dtype)
+                    mine.rows[part] = rows.to(mine.rows.device)
+                    if mine.scales is not None and scales is not None:
+                        mine.scales[part] = scales.to(mine.rows.device)
+                if mine.written is not None and table.written is not None:
+                    mine.written.copy_(table.written)
+                self._changes[layer] += 1
+            self.step = step
+
+    def _count(self) -> int:
+        """Tables there are, with those that other processes made."""
+        count = len(self._memory.tables)
+        self._changes += [0] * (count - len(self._changes))
+        return count
+
+    def _table(self, layer: int) -> Table:
+        if not 0 <= layer < len(self._changes) and not 0 <= layer < self._count():
+            raise ValueError(f"layer={layer} has no history; there are {len(self._changes)} tables")
+        return self._memory.tables[layer]
+
+    def _view(self, layer: int) -> Any:
+        """A table as the transfers take it."""
+        table = self._table(layer)
+        while len(self._views) <= layer:
+            self._views.append(None)
+        if self._views[layer] is None:
+            self._views[layer] = table if isinstance(self._transfers, TorchTransfers) else native_view(table)
+        return self._views[layer]
+
+    def _as_rows(self, rows: Tensor) -> Tensor:
+        if isinstance(self._transfers, TorchTransfers):
+            return rows.detach()
+        return rows.detach().to("cpu", torch.float32).contiguous()
+
+    def __reduce__(self) -> Any:
+        if not isinstance(self._memory, MappedMemory):
+            raise TypeError(
+                f"memory of placement={self.placement!r} belongs to this process; use placement='shared' to hand a "
+                "store to another, or save() and HistoryStore.load()"
+            )
+        self.flush()
+        return _handed_over, (self._memory, self.placement, str(self.device), self.num_threads)
 
     def __repr__(self) -> str:
-        return f"HistoryStore(num_rows={self.num_rows}, widths={self.widths})"
+        extra = "" if self.dtype == torch.float32 else f", dtype={_name(self.dtype)!r}"
+        extra += "" if self.placement == "host" else f", placement={self.placement!r}"
+        return f"HistoryStore(num_rows={self.num_rows}, widths={self.widths}{extra})"
+
+
+def _handed_over(memory: MappedMemory, placement: str, device: str, num_threads: int) -> HistoryStore:
+    """The store in a process that multiprocessing started."""
+    store = HistoryStore.__new__(HistoryStore)
+    store._adopt(memory, placement, torch.device(device), num_threads)
+    return store
+
+
+def _as_ids(ids: Tensor) -> Tensor:
+    return ids.to("cpu", torch.int64).contiguous()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _check_size(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}={value!r} has to be an integer of at least {least}")
+    return value

@@ -73,6 +73,16 @@ class Sample:
         """How many of the rows that a layer computes are the batch's own; the others are makeshift, of a halo."""
         return adjacency.num_dst
 
+    def history_reads(self, table: int) -> list[Tensor]:
+        """Ids of the history rows that the layer above reads, int64, in the order in which it takes them.
+
+        Parameters
+        ----------
+        table : int
+            The history of layer ``table + 1``'s input.
+        """
+        return []
+
     def touched(self, num_layers: int) -> tuple[int, int]:
         """How many nodes' rows a model of ``num_layers`` reads for this batch, and how many edges it adds up."""
         return self.nodes.numel(), sum(a.hop.indices.numel() for a in self.spread(num_layers))

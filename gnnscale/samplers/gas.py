@@ -86,6 +86,9 @@ class HistorySample(Sample):
 
     layer_class = HistoryLayer
 
+    def history_reads(self, table: int) -> list[Tensor]:
+        return [self.nodes[self.adjacencies[-1].num_dst :]]
+
 
 def with_halo(csc: CSC, members: Tensor, num_threads: int) -> HistorySample:
     """``members`` with all their in-edges; every layer has the same members and the same halo."""
@@ -114,6 +117,9 @@ class HaloSample(Sample):
 
     def own_rows(self, adjacency: Adjacency) -> int:
         return self.num_own
+
+    def history_reads(self, table: int) -> list[Tensor]:
+        return [self.nodes[self.num_own :]]
 
     def to(self, device: torch.device) -> HaloSample:
         return replace(cast(HaloSample, super().to(device)), halo=self.halo.to(device))

@@ -97,9 +97,9 @@ class GraphFMLayer(HaloLayer):
         own, fresh = x[:num_own], x[num_own:].detach()
         outside = batch.input_nodes[num_own:]
         with batch.clock.stage("history"):
+            (known,) = batch.pulled_rows(table, x)
+            halo = torch.lerp(known, fresh, self._momentum)
             batch.history.push(table, batch.input_nodes[:num_own], own)
-            known = batch.history.pull(table, outside).wait()
-            halo = torch.lerp(known.to(x.device, x.dtype), fresh, self._momentum)
             batch.history.push(table, outside, halo)
         return torch.cat([own, halo])
 

@@ -149,9 +149,9 @@ class LMCLayer(HaloLayer):
             # What a model computed from the features of the halo must not train it twice.
             return torch.cat([own, fresh.detach()]) if x.requires_grad else x
         with batch.clock.stage("history"):
+            (known,) = batch.pulled_rows(self.index - 1, x)
             batch.history.push(self.index - 1, batch.input_nodes[:num_own], own)
-            known = batch.history.pull(self.index - 1, batch.input_nodes[num_own:]).wait()
-        return torch.cat([own, torch.lerp(known.to(x.device, x.dtype), fresh, sample.beta.to(x.dtype))])
+        return torch.cat([own, torch.lerp(known, fresh, sample.beta.to(x.dtype))])
 
     def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
         self._check(x)
@@ -173,7 +173,7 @@ class LMCLayer(HaloLayer):
         # The gradient of the first layer's halo reaches nothing, unless the model has trained weights before it.
         needed = halo.requires_grad
         if len(store.widths) == table:  # tables are made in order, and gradients come last layer first
-            store.push(table, torch.empty(0, dtype=torch.int64), own[:0] if needed else own[:0, :1])
+            store.ensure(table, own.shape[1] if needed else 1)
         return _Compensation.apply(own, halo, self) if needed else (own, halo)
 
     def push_gradient(self, own: Tensor) -> None:

@@ -142,15 +142,11 @@ class ControlledLayer(Layer):
         self._reads_features = not self.index and sample.feature_sums is not None and x is self._batch.x
         if self.index:
             batch, table = self._batch, self.index - 1
-            sources, everything = batch.input_nodes[: self.num_src], sample.neighborhoods[table][0]
             with batch.clock.stage("history"):
-                # A table that nobody has filled is made by its first push; its rows are zeros.
-                batch.history.push(table, sources[:0], self._mean[:0])
-                pulls = [batch.history.pull(table, nodes) for nodes in (sources, everything)]
-                first, second = (pull.wait().to(x.device, x.dtype) for pull in pulls)
-                self._histories = first, second
+                of_sources, of_all = batch.pulled_rows(table, x)
+                self._histories = of_sources, of_all
                 # After the pull: a row's difference to itself would be zero, and the estimate biased.
-                batch.history.push(table, sources, self._mean)
+                batch.history.push(table, batch.input_nodes[: self.num_src], self._mean)
         return x
 
     def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
@@ -245,6 +241,11 @@ class ControlledSample(Sample):
     feature_sums: _FeatureSums | None
 
     layer_class = ControlledLayer
+
+    def history_reads(self, table: int) -> list[Tensor]:
+        if table >= len(self.neighborhoods):  # the store has tables of a deeper model
+            return []
+        return [self.nodes[: self.adjacencies[table + 1].num_src], self.neighborhoods[table][0]]
 
     def touched(self, num_layers: int) -> tuple[int, int]:
         _, edges = super().touched(num_layers)

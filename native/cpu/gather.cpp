@@ -6,29 +6,21 @@
 #include <string>
 
 #include "parallel.h"
+#include "prefetch.h"
 
 namespace gnnscale {
 namespace {
 
-constexpr int64_t kLine = 64;
 constexpr int64_t kBytesPerThread = 4 << 20;
-// Short rows need many requests under way; of long rows only the beginning, as the processor then sees the
-// sequence by itself.
-constexpr int64_t kBytesAhead = 4096;
-constexpr int64_t kMaxPrefetch = 1024;
 
 // `Bytes` is the row's length where it is a scalar's, so that the copy is one move; 0 for any other length.
 template <int64_t Bytes, class Index>
 void copy_rows(const std::byte* source, int64_t num_rows, int64_t row_bytes, const Index* index,
                int64_t begin, int64_t end, std::byte* out) {
     const int64_t bytes = Bytes ? Bytes : row_bytes;
-    const int64_t ahead = std::clamp<int64_t>(kBytesAhead / std::max<int64_t>(bytes, 1), 2, 32);
-    const int64_t prefetched = std::min(bytes, kMaxPrefetch);
+    const int64_t ahead = rows_ahead(bytes);
     for (int64_t i = begin; i < end; ++i) {
-        if (i + ahead < end) {
-            const std::byte* next = source + static_cast<int64_t>(index[i + ahead]) * bytes;
-            for (int64_t b = 0; b < prefetched; b += kLine) __builtin_prefetch(next + b, 0, 2);
-        }
+        if (i + ahead < end) prefetch(source + static_cast<int64_t>(index[i + ahead]) * bytes, bytes);
         const int64_t row = index[i];
         if (row < 0 || row >= num_rows)
             throw std::out_of_range("index[" + std::to_string(i) + "] is " + std::to_string(row) +

@@ -3,7 +3,6 @@
 import pickle
 
 import pytest
-import torch
 
 from gnnscale._dgl import dgl
 from gnnscale.history import HistoryStore
@@ -126,10 +125,7 @@ def test_a_mistake_is_told_in_a_sentence(sampler, check, sentence):
 
 
 def test_halo_rows_that_are_not_those_of_the_history_are_found(monkeypatch):
-    monkeypatch.setattr(HistoryStore, "push", lambda *arguments: None)
-    store = HistoryStore(60, [4])
-    monkeypatch.setattr(HistoryStore, "_table", lambda self, layer: store._tables[0])
-    monkeypatch.setattr(HistoryStore, "staleness", lambda self, layer, ids: torch.zeros(len(ids)))
+    monkeypatch.setattr(HistoryStore, "push", lambda self, layer, ids, rows: self.ensure(layer, rows.shape[1]))
     with pytest.raises(AssertionError, match="reads other rows of absent nodes than the history has"):
         CHECK["estimate_plain"](small("gas"))
 
