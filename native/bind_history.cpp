@@ -23,8 +23,8 @@ using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 template <class T>
 using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-// A table with the arrays that it views, so that it cannot outlive them. Operations under way do not hold them: close
-// or flush the transfers before the memory goes.
+// A table with the arrays that it views, so that it cannot outlive them. Operations under way do not hold
+// them: close or flush the transfers before the memory goes.
 struct TableView {
     RowTable table;
     Matrix<uint8_t> rows;
@@ -52,8 +52,9 @@ struct TableView {
                  versions ? reinterpret_cast<uint32_t*>(versions->data()) : nullptr,
                  journal ? reinterpret_cast<std::byte*>(journal->data()) : nullptr};
         if (static_cast<int64_t>(rows.shape(1)) != table.row_bytes())
-            throw std::invalid_argument("rows have " + std::to_string(rows.shape(1)) + " bytes; a row of width=" +
-                                        std::to_string(width) + " has " + std::to_string(table.row_bytes()));
+            throw std::invalid_argument("rows have " + std::to_string(rows.shape(1)) +
+                                        " bytes; a row of width=" + std::to_string(width) + " has " +
+                                        std::to_string(table.row_bytes()));
         if (scales.has_value() != (table.type == RowType::kInt8))
             throw std::invalid_argument("scales are for int8 (type=3), and needed there");
         if (versions.has_value() != journal.has_value())
@@ -152,8 +153,9 @@ class PyTransfers {
 
 void bind_history(nb::module_& m) {
     nb::class_<TableView>(m, "RowTable")
-        .def(nb::init<Matrix<uint8_t>, int64_t, int, std::optional<Vector<float>>, std::optional<Vector<int32_t>>,
-                      std::optional<Vector<int32_t>>, std::optional<Vector<uint8_t>>>(),
+        .def(nb::init<Matrix<uint8_t>, int64_t, int, std::optional<Vector<float>>,
+                      std::optional<Vector<int32_t>>, std::optional<Vector<int32_t>>,
+                      std::optional<Vector<uint8_t>>>(),
              "rows"_a.noconvert(), "width"_a, "type"_a, "scales"_a.noconvert().none(),
              "written"_a.noconvert().none(), "versions"_a.noconvert().none(), "journal"_a.noconvert().none())
         .def(

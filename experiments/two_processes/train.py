@@ -43,7 +43,9 @@ def main() -> None:
     if rank() == 0:
         tests = [100 * result["test"] for result in runs]
         spread = statistics.stdev(tests) if len(tests) > 1 else 0.0
-        print(f"{args.dataset} {args.sampler}, {world()} x {args.placement}: {statistics.mean(tests):.2f} ± {spread:.2f}")
+        print(
+            f"{args.dataset}, {args.sampler}, {world()} processes: test {statistics.mean(tests):.2f} ± {spread:.2f} %"
+        )
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -75,6 +75,7 @@ class MappedMemory:
         self._own(descriptor)
         self._areas: list[mmap.mmap] = []
         self._tables: list[Table] = []
+        self._handed: list[weakref.finalize] = []
         self._known = 0  # the header's state that the tables are of
         try:
             self._begin("this memory" if path is None else f"path={str(path)!r}")
@@ -195,7 +196,9 @@ class MappedMemory:
                 "memory that processes share can be handed to one that multiprocessing starts, and not be pickled; "
                 "to keep its rows, save them to a file"
             )
-        return _inherited, (reduction.DupFd(self.fileno()), self._step)
+        descriptor = self._opened_for_another()
+        self._handed.append(weakref.finalize(self, os.close, descriptor))
+        return _inherited, (reduction.DupFd(descriptor), self._step)
 
     @property
     def num_rows(self) -> int:
@@ -277,6 +280,7 @@ class MappedMemory:
         ValueError
             If other processes use the memory: they would go on with the old one.
         """
+        self._forget_handed()
         if not lock(self.fileno(), IN_USE, EXCLUSIVE, wait=False):
             raise ValueError(
                 "other processes use this store and would not see it grow; make a larger one in all of them, and load "
@@ -303,6 +307,7 @@ class MappedMemory:
     def close(self) -> None:
         """Let go of the file; the memory is unmapped once nobody holds a table."""
         self._let_go()
+        self._forget_handed()
         self._areas, self._tables = [], []
 
     def _own(self, descriptor: int) -> None:
@@ -311,18 +316,25 @@ class MappedMemory:
         self._here = threading.RLock()
         _open.add(self)
 
-    def _reopen(self) -> None:
-        """In a forked child: open the file anew, since what was inherited has its locks in common with the parent."""
-        if self._let_go.alive:
-            inherited = self._let_go
-            self._own(self._opened_again())
-            if not self._read_only:
-                lock(self._descriptor, IN_USE, SHARED, wait=False)
-            inherited()
-
     def _opened_again(self) -> int:
         access = os.O_RDONLY if self._read_only else os.O_RDWR
         return os.open(by_descriptor(self._descriptor), access | os.O_CLOEXEC)
+
+    def _opened_for_another(self) -> int:
+        """For another process: a copy of this descriptor would have its locks in common with it.
+
+        It is in use from now on, and not from when the other has come so far.
+        """
+        descriptor = self._opened_again()
+        if not self._read_only:
+            lock(descriptor, IN_USE, SHARED)
+        return descriptor
+
+    def _forget_handed(self) -> None:
+        """Close what was opened for processes that were started; those that live have it still."""
+        for let_go in self._handed:
+            let_go()
+        self._handed.clear()
 
     def _begin(self, name: str) -> None:
         """Read the header, and map the tables."""
@@ -436,11 +448,31 @@ def _inherited(descriptor: Any, step: int) -> MappedMemory:
 
 
 _open: weakref.WeakSet[MappedMemory] = weakref.WeakSet()
+_forking = threading.Lock()
+_for_child: list[tuple[MappedMemory, int]] = []
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    _forking.acquire()
     for memory in list(_open):
-        memory._reopen()
+        if memory._let_go.alive:
+            _for_child.append((memory, memory._opened_for_another()))
 
 
-os.register_at_fork(after_in_child=_after_fork)
+def _in_parent() -> None:
+    for _, descriptor in _for_child:
+        os.close(descriptor)
+    _for_child.clear()
+    _forking.release()
+
+
+def _in_child() -> None:
+    for memory, descriptor in _for_child:
+        inherited = memory._let_go
+        memory._own(descriptor)
+        inherited()
+    _for_child.clear()
+    _forking.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_in_parent, after_in_child=_in_child)

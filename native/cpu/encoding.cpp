@@ -9,7 +9,7 @@
 namespace gnnscale {
 namespace {
 
-constexpr float kLargest = 127;  // of int8, on both sides of zero
+constexpr int32_t kLargest = 127;  // of int8, on both sides of zero
 constexpr uint32_t kSign = 0x80000000, kInfinite = 0x7F800000;
 
 template <class To, class From>
@@ -20,8 +20,8 @@ inline To bits(From from) {
     return to;
 }
 
-// Both conversions of float16 are M. Dukhan's (github.com/Maratyszcza/FP16), as in torch: without branches and
-// without instructions for float16, so that any vector width will do.
+// Both conversions of float16 are M. Dukhan's (github.com/Maratyszcza/FP16), as in torch: without branches
+// and without instructions for float16, so that any vector width will do.
 MULTIVERSION void to_float16(const float* __restrict in, int64_t count, uint16_t* __restrict out) {
     for (int64_t i = 0; i < count; ++i) {
         const uint32_t word = bits<uint32_t>(in[i]);
@@ -30,7 +30,9 @@ MULTIVERSION void to_float16(const float* __restrict in, int64_t count, uint16_t
         const uint32_t bias = std::max<uint32_t>(twice & 0xFF000000, 0x71000000);
         const uint32_t rounded = bits<uint32_t>(bits<float>((bias >> 1) + 0x07800000) + base);
         const uint32_t number = ((rounded >> 13) & 0x7C00) + (rounded & 0x0FFF);
-        out[i] = static_cast<uint16_t>((word & kSign) >> 16 | (twice > 0xFF000000 ? 0x7E00 : number));
+        // A choice by masks: a branch would keep the compiler from using vectors.
+        const uint32_t nan = -static_cast<uint32_t>(twice > 0xFF000000);
+        out[i] = static_cast<uint16_t>((word & kSign) >> 16 | (nan & 0x7E00) | (~nan & number));
     }
 }
 
@@ -66,9 +68,9 @@ MULTIVERSION uint32_t largest(const float* in, int64_t count) {
 MULTIVERSION void to_int8(const float* __restrict in, int64_t count, float scale, int8_t* __restrict out) {
     constexpr float kRound = 0x1.8p23f;  // after adding it, no bits are left below the point
     for (int64_t i = 0; i < count; ++i) {
+        const auto whole = static_cast<int32_t>(in[i] / scale + kRound - kRound);
         // A scale below the normal numbers is so coarse that a quotient may lie beyond 127.
-        const float quotient = std::min(std::max(in[i] / scale, -kLargest), kLargest);
-        out[i] = static_cast<int8_t>(static_cast<int32_t>(quotient + kRound - kRound));
+        out[i] = static_cast<int8_t>(std::min(std::max(whole, -kLargest), kLargest));
     }
 }
 
@@ -81,7 +83,8 @@ MULTIVERSION void from_int8(const int8_t* __restrict in, int64_t count, float sc
 float row_scale(RowType type, const float* row, int64_t width) {
     if (type != RowType::kInt8) return 1;
     const uint32_t high = largest(row, width);
-    return high < kInfinite ? bits<float>(high) / kLargest : std::numeric_limits<float>::quiet_NaN();
+    return high < kInfinite ? bits<float>(high) / static_cast<float>(kLargest)
+                            : std::numeric_limits<float>::quiet_NaN();
 }
 
 void encode(RowType type, const float* row, int64_t count, float scale, std::byte* stored) {

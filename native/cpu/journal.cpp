@@ -61,8 +61,8 @@ uint32_t locked_by(int number, uint32_t quiet) {
 uint32_t unlocked(uint32_t locked) { return ((locked >> kCountShift) + 1) << kCountShift; }
 int slot_of(uint32_t locked) { return (locked >> kNumberShift) % kSlots; }
 
-// A process: its id, and a hash of when it started. 0 if there is no such process, or what is left of it runs nothing.
-// `guess` is given where the system does not tell.
+// A process: its id, and a hash of when it started. 0 if there is no such process, or what is left of it runs
+// nothing. `guess` is given where the system does not tell.
 uint64_t process(pid_t pid, uint64_t guess) {
     char path[32], text[512];
     std::snprintf(path, sizeof(path), "/proc/%d/stat", static_cast<int>(pid));
@@ -75,10 +75,11 @@ uint64_t process(pid_t pid, uint64_t guess) {
     char state;
     long threads;
     unsigned long long start;
-    if (fields == nullptr || std::sscanf(fields,
-                                         ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
-                                         "%ld %*s %llu",
-                                         &state, &threads, &start) != 3)
+    if (fields == nullptr ||
+        std::sscanf(fields,
+                    ") %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s "
+                    "%ld %*s %llu",
+                    &state, &threads, &start) != 3)
         return size ? guess : 0;
     if ((state == 'Z' || state == 'X') && threads <= 1) return 0;
     return static_cast<uint64_t>(pid) << 32 | static_cast<uint32_t>(start * 0x9E3779B97F4A7C15u >> 32);
@@ -145,7 +146,8 @@ void finish(const RowTable& table, const Entry& entry, uint32_t locked) {
     store(table.versions + row, unlocked(locked), __ATOMIC_RELEASE);
 }
 
-// Ends what a dead owner began and frees its slot, unless somebody else is about to. Gives whether a row was unlocked.
+// Ends what a dead owner began and frees its slot, unless somebody else is about to. Gives whether a row was
+// unlocked.
 bool bury(const RowTable& table, int number, uint64_t owner) {
     Entry& left = entry(table, number);
     if (!exchange(&left.owner, owner, this_process())) return false;
@@ -244,7 +246,8 @@ Slot::Slot(const RowTable& table) : table_(table) {
     while (true) {
         for (int i = 0; i < kSlots; ++i) {
             number_ = (first + i) % kSlots;
-            if (load(&entry(table, number_).owner) == 0 && exchange(&entry(table, number_).owner, uint64_t{0}, me))
+            if (load(&entry(table, number_).owner) == 0 &&
+                exchange(&entry(table, number_).owner, uint64_t{0}, me))
                 return;
         }
         if (patience.wait()) recover(table);

@@ -101,7 +101,8 @@ void read_rows(const RowTable& table, const int64_t* ids, int64_t count, float* 
         if (table.versions) {
             written = read_shared_row(table, row, to);
         } else {
-            decode(table.type, table.rows + row * bytes, table.width, table.scales ? table.scales[row] : 1, to);
+            decode(table.type, table.rows + row * bytes, table.width, table.scales ? table.scales[row] : 1,
+                   to);
             if (table.written) written = table.written[row];
         }
         if (table.written) ages.add(step - written);

@@ -32,8 +32,8 @@ void check_ids(const RowTable& table, const int64_t* ids, int64_t count) {
     if (all_below(ids, count, table.num_rows)) return;
     int64_t i = 0;
     while (ids[i] >= 0 && ids[i] < table.num_rows) ++i;
-    throw std::out_of_range("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) + "; the table has " +
-                            std::to_string(table.num_rows) + " rows");
+    throw std::out_of_range("ids[" + std::to_string(i) + "] is " + std::to_string(ids[i]) +
+                            "; the table has " + std::to_string(table.num_rows) + " rows");
 }
 
 }  // namespace
@@ -81,15 +81,16 @@ Transfers::Transfers(int num_threads) : num_threads_(std::max(num_threads, 1)), 
 
 Transfers::~Transfers() { close(); }
 
-void Transfers::push(const RowTable& table, const int64_t* ids, int64_t count, const float* rows, int32_t step) {
+void Transfers::push(const RowTable& table, const int64_t* ids, int64_t count, const float* rows,
+                     int32_t step) {
     check();
     check_ids(table, ids, count);
     if (count == 0) return;
     auto operation = std::make_shared<Operation>(Operation{table, count, step, true, ids, rows, nullptr});
     // Each part looks at all ids, so there is one for each thread.
     operation->parts = parts_of(operation->bytes(), num_threads_);
-    // To write the rows takes no longer than to copy them for later, unless that means to wait: for what stands
-    // before, for other processes, or for a disk.
+    // To write the rows takes no longer than to copy them for later, unless that means to wait: for what
+    // stands before, for other processes, or for a disk.
     const bool may_wait = table.versions != nullptr;
     if ((!may_wait || operation->bytes() <= kBytesAtOnce) && do_at_once(operation)) return;
     operation->copy_ids(*pool_);

@@ -1,9 +1,10 @@
 // How rows are stored: float32 to a table's type and back. gnnscale/history/encoding.py gives the same bits.
 //
 // - float16 and bfloat16 round to nearest even; what float16 cannot hold becomes infinite; NaN stays NaN.
-// - int8 with a scale s for each row: q = x / s to nearest even, s = max|row| / 127. Where s is 0 (a row of zeros,
-//   or of values so small that the division underflows), q = 0. A row with an infinity or a NaN has s = NaN, so
-//   that it reads back as NaN and not as numbers.
+// - int8 with a scale s for each row: q = x / s to nearest even, s = max|row| / 127. Where s is 0 (a row of
+//   zeros, or of values so small that the division underflows), q = 0. A row with an infinity or a NaN has
+//   s = NaN, so that it reads back as NaN and not as numbers. The very largest float32 may read back as
+//   infinite, as 127 s is rounded.
 #pragma once
 
 #include <cstddef>

@@ -1,11 +1,11 @@
 // Rows that several processes read and write, of which any may be killed anywhere.
 //
-// Each row has a version (a seqlock): the low bit says that it is being written, the next six by which slot of the
-// journal, the rest counts writes. A reader copies the row and takes it if the version was quiet and is the same
-// after. A writer owns a slot while it writes some rows. It puts the new row there first, then locks the version,
-// which names the slot, copies the row, and unlocks. So whoever finds a row locked for long looks whether the slot's
-// owner still lives, and if not takes the slot over and ends the write. Nobody waits for the dead, and a row is
-// either old or new.
+// Each row has a version (a seqlock): the low bit says that it is being written, the next six by which slot
+// of the journal, the rest counts writes. A reader copies the row and takes it if the version was quiet and
+// is the same after. A writer owns a slot while it writes some rows. It puts the new row there first, then
+// locks the version, which names the slot, copies the row, and unlocks. So whoever finds a row locked for
+// long looks whether the slot's owner still lives, and if not takes the slot over and ends the write. Nobody
+// waits for the dead, and a row is either old or new.
 //
 // An owner is a process: its id and when it started, as ids are used again.
 #pragma once

@@ -2,8 +2,8 @@
 //
 // - Rows are contiguous and lie behind one another. With int8 there is a scale for each row (encoding.h).
 // - `written` holds the step at which each row was written.
-// - With `versions` and a `journal`, several processes may read and write the table at once: no row is ever seen
-//   half written, also if a writer is killed (journal.h). Without them, who uses the table takes turns.
+// - With `versions` and a `journal`, several processes may read and write the table at once: no row is ever
+//   seen half written, also if a writer is killed (journal.h). Without them, who uses the table takes turns.
 // A table is a view: its memory belongs to the caller.
 #pragma once
 

@@ -1,11 +1,14 @@
 // Reads and writes of tables of rows, done in the background in the order in which they were issued.
 //
-// Operations stand in one line. The first is done in parts, by the object's own threads and by whoever waits for an
-// operation: on a busy machine, a thread that has to wake up first may come late. No more than `num_threads` work at
-// once. What is so small that handing it over would take longer is done by the caller, if nothing stands before it.
+// Operations stand in one line. The first is done in parts, by the object's own threads and by whoever waits
+// for an operation: on a busy machine, a thread that has to wake up first may come late. No more than
+// `num_threads` work at once. What is so small that handing it over would take longer is done by the caller,
+// if nothing stands before it.
 //
 // A forked child has none of the threads: there every method but `close` throws std::runtime_error.
 #pragma once
+
+#include <sys/types.h>
 
 #include <condition_variable>
 #include <deque>
@@ -13,8 +16,6 @@
 #include <mutex>
 #include <thread>
 #include <vector>
-
-#include <sys/types.h>
 
 #include "pool.h"
 #include "rows.h"

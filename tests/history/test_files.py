@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from gnnscale.history.files import allocate, in_place_of
+from gnnscale.history.files import allocate, in_place_of, open_alone
 from gnnscale.history.locks import EXCLUSIVE, SHARED, lock, locked, unlock
 
 
@@ -95,6 +95,24 @@ def test_a_file_in_use_is_not_replaced(name, tmp_path):
         ):
             pass
     assert path.read_text() == "in use"
+
+
+def test_a_file_that_is_replaced_while_it_is_opened_is_opened_again(tmp_path, monkeypatch):
+    path, calls = tmp_path / "file", []
+    path.write_text("old")
+
+    def late(*arguments, **keywords):
+        if not calls:
+            with path.with_name("new").open("w") as file:
+                file.write("new")
+            os.replace(path.with_name("new"), path)
+        calls.append(arguments)
+        return lock(*arguments, **keywords)
+
+    monkeypatch.setattr("gnnscale.history.files.lock", late)
+    with os.fdopen(open_alone(path, os.O_RDWR)) as file:
+        assert file.read() == "new"
+    assert len(calls) == 2
 
 
 def replace_again_and_again(path, letter):

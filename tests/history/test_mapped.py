@@ -655,6 +655,44 @@ def test_memory_that_a_forked_child_uses_does_not_grow(path):
     assert memory.grown(5).tables[0].rows.shape == (5, 2)
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_memory_does_not_grow_as_soon_as_a_process_is_started(method):
+    """The process has not come to anything yet."""
+    memory = MappedMemory.create(3, torch.float32)
+    child = multiprocessing.get_context(method).Process(target=use_a_little, args=(memory,))
+    child.start()
+    with pytest.raises(ValueError, match="other processes use this store and would not see it grow"):
+        memory.grown(5)
+    child.join()
+    assert child.exitcode == 0
+    assert memory.tables[0].rows.sum() == 12
+    assert memory.grown(5).tables[0].rows.sum() == 12
+
+
+def use_a_little(memory):
+    time.sleep(0.2)
+    memory.add(4).rows.fill_(1)
+
+
+def test_many_threads_may_fork():
+    memory = MappedMemory.create(3, torch.float32)
+
+    def start():
+        for _ in range(10):
+            if not (child := os.fork()):
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    before = len(os.listdir("/proc/self/fd"))
+    threads = [threading.Thread(target=start) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert memory.grown(5).num_rows == 5
+
+
 def test_growth_that_fails_changes_nothing(tmp_path, monkeypatch):
     path = tmp_path / "rows"
     memory = MappedMemory.create(3, torch.float32, path=path)

@@ -68,8 +68,9 @@ def bits(rows):
     return torch.where(rows.isnan(), torch.nan, rows).view(torch.int32)
 
 
-AWKWARD = [0.0, -0.0, 1e-45, -1e-40, 6e-8, 5.97e-8, 6.1e-5, 65504.0, 65519.9, 65520.0, 3.4e38, -1e30, 1 + 2**-11, 1 + 3 * 2**-11,
-           1 + 2**-8, 1 + 3 * 2**-8, float("inf"), -float("inf"), float("nan")]  # fmt: skip
+# Subnormal, halfway between two neighbours of either type, at the edge of float16, and not finite.
+AWKWARD = [0.0, -0.0, 1e-45, -1e-40, 6e-8, 5.97e-8, 6.1e-5, 65504.0, 65519.9, 65520.0, 3.4e38, -1e30]
+AWKWARD += [1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, float("inf"), -float("inf"), float("nan")]
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -77,7 +78,7 @@ AWKWARD = [0.0, -0.0, 1e-45, -1e-40, 6e-8, 5.97e-8, 6.1e-5, 65504.0, 65519.9, 65
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rows_come_back_as_torch_converts_them(transfers, dtype, width, shared):
     # Enough rows for several threads; few enough to have ids repeated.
-    num_rows, count = 700, max(4, 700_000 // width)
+    num_rows, count = 700, max(4, min(700_000 // width, 40_000))
     arrays = Arrays.make(num_rows, width, dtype, shared)
     table, ids = arrays.view(), torch.randint(num_rows, (count,))
     rows = torch.randn(count, width) * torch.logspace(-12, 7, count)[torch.randperm(count), None]
@@ -85,7 +86,6 @@ def test_rows_come_back_as_torch_converts_them(transfers, dtype, width, shared):
     transfers.push(table, ids, rows, 1)
 
     last = torch.full((num_rows,), -1)
-    last[ids] = last[ids].scatter_reduce(0, torch.arange(count), torch.arange(count), "amax") if False else last[ids]
     for position, row in enumerate(ids.tolist()):
         last[row] = position
     expected = torch.where((last >= 0)[:, None], decode(*encode(rows[last.clamp(min=0)], dtype)), 0.0)
@@ -108,7 +108,8 @@ def test_every_16_bit_number_is_read_exactly_and_kept(transfers, dtype):
     assert arrays.rows[~finite].isnan().all()
 
 
-@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=40))
+# Not quite up to float32's limit: 127 times the rounded scale of 3.4028e38 is infinite.
+@given(st.lists(st.floats(-(2.0**127), 2.0**127, width=32), min_size=1, max_size=40))
 def test_int8_is_off_by_half_a_scale_at_most(values):
     arrays, row = Arrays.make(1, len(values), torch.int8), torch.tensor([values])
     transfers = native.Transfers(1)
@@ -267,18 +268,19 @@ def test_a_forked_child_is_told_so_and_does_not_hang():
     transfers = native.Transfers(2)
     arrays = Arrays.make(5000, 256, shared=True)
     table, ids = arrays.view(), torch.arange(5000)
-    held = transfers.pull(table, ids, 0)
-    rows = held.wait()
+    belongings = [transfers.pull(table, ids, 0)]
+    belongings.append(belongings[0].wait())
 
     def work():
-        nonlocal transfers, held, rows
-        for action in (transfers.flush, held.wait, lambda: transfers.pull(table, ids, 0)):
+        for action in (transfers.flush, belongings[0].wait, lambda: transfers.pull(table, ids, 0)):
             with pytest.raises(RuntimeError, match="make or open the store in the process that uses it"):
                 action()
         transfers.close()
-        del transfers, held, rows
+        belongings.clear()
         # Memory that is shared takes transfers of its own.
-        native.Transfers(2).push(table, ids, torch.ones(5000, 256), 3)
+        own = native.Transfers(2)
+        own.push(table, ids, torch.ones(5000, 256), 3)
+        own.flush()
 
     assert in_a_child(work) == 0
     assert transfers.pull(table, ids, 3).wait().sum() == 5000 * 256
