@@ -89,10 +89,7 @@ void Transfers::push(const RowTable& table, const int64_t* ids, int64_t count, c
     auto operation = std::make_shared<Operation>(Operation{table, count, step, true, ids, rows, nullptr});
     // Each part looks at all ids, so there is one for each thread.
     operation->parts = parts_of(operation->bytes(), num_threads_);
-    // To write the rows takes no longer than to copy them for later, unless that means to wait: for what
-    // stands before, for other processes, or for a disk.
-    const bool may_wait = table.versions != nullptr;
-    if ((!may_wait || operation->bytes() <= kBytesAtOnce) && do_at_once(operation)) return;
+    if (operation->bytes() <= kBytesAtOnce && do_at_once(operation)) return;
     operation->copy_ids(*pool_);
     operation->copy_rows(*pool_);
     issue(operation);
