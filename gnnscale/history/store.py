@@ -432,6 +432,8 @@ class HistoryStore:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the rows, their steps and the current step that :meth:`state_dict` gave.
 
+        Of processes that share the store, one loads it, and the others wait at a barrier meanwhile.
+
         Raises
         ------
         ValueError
