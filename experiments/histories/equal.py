@@ -1,6 +1,6 @@
 """Tell whether the curves of a comparison are the same, number by number, wherever histories were kept.
 
-    python experiments/histories/equal.py runs/placements/results.parquet
+python experiments/histories/equal.py runs/placements/results.parquet
 """
 
 import re
