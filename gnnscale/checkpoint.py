@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
+from zlib import error as zlib_error
 
 import torch
 from torch import nn
@@ -101,18 +103,36 @@ class SavedRun:
         for name, store in self._stores.items():
             if name in state["rows"]:
                 store.load_state_dict(state["rows"][name])
-            elif store.step < state["steps"][name]:
+                continue
+            if store.step < state["steps"][name]:
                 raise ValueError(
                     f"{self.path} belongs to a history file of step {state['steps'][name]} or later, and {store!r} is "
                     f"at step {store.step}; pass history=HistoryStore.open(...) of that run's file"
                 )
+            # Steps that the model has not made, as far as the checkpoint goes, are made again.
+            store.step = state["steps"][name]
         return content["progress"]
 
     def _read(self) -> dict[str, Any]:
         with self.path.open("rb") as file:
             try:
+                # torch does not look at the sums that it writes.
+                if ZipFile(file).testzip() is not None:
+                    raise BadZipFile
+                file.seek(0)
                 content = torch.load(file, weights_only=True)
-            except (pickle.UnpicklingError, BadZipFile, OSError, RuntimeError, EOFError, ValueError, KeyError):
+            except (
+                pickle.UnpicklingError,
+                BadZipFile,
+                ArithmeticError,
+                OSError,
+                RuntimeError,
+                EOFError,
+                ValueError,
+                LookupError,
+                struct.error,
+                zlib_error,
+            ):
                 raise ValueError(
                     f"{self.path} is no checkpoint of gnnscale, or damaged; delete it to train anew"
                 ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -121,7 +122,9 @@ def train(
     checkpoint: str | Path | None = None,
     on_point: Callable[[Point], None] | None = None,
 ) -> TrainingResult:
-    """Train with Adam and evaluate exactly after each epoch.
+    """Train with Adam and evaluate exactly after each epoch, in this process alone.
+
+    For several processes see ``experiments/two_processes``.
 
     Parameters
     ----------
@@ -206,8 +209,10 @@ def train(
     saved = None
     if checkpoint is not None:
         settings = {
-            "sampler": repr(sampler), "seed": seed, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
-            "clip_norm": clip_norm, "num_nodes": data.num_nodes, "num_train": data.train_ids.numel(),
+            # Without the address, which is another one in each process.
+            "sampler": re.sub(r" at 0x[0-9a-f]+", "", repr(sampler)),
+            "seed": seed, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm,
+            "num_nodes": data.num_nodes, "num_train": data.train_ids.numel(),
         }  # fmt: skip
         saved = SavedRun(checkpoint, settings, model, optimizer, loader)
     if saved is not None and (progress := saved.restore()) is not None:

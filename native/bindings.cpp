@@ -157,6 +157,8 @@ void bind_real(nb::module_& m) {
 
 NB_MODULE(_native, m) {
     using namespace gnnscale;
+    // A store may live as long as the interpreter; that is no leak that a user should read of.
+    nb::set_leak_warnings(false);
     // Overloads are tried in order: the usual types first.
     bind_index<int64_t>(m);
     bind_index<int32_t>(m);

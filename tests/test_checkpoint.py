@@ -1,5 +1,6 @@
 """A training run that is really killed goes on as if nothing had happened, histories included."""
 
+import gc
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 import gnnscale as gs
+from gnnscale._dgl import dgl
 from gnnscale.ops import backend
 from gnnscale.samplers import make_sampler
 
@@ -106,6 +108,43 @@ def test_a_killed_run_goes_on_with_the_histories_of_its_file(tmp_path):
     with pytest.raises(ValueError, match=r"belongs to a history file of step .* is at step 0; pass history="):
         fresh = gs.HistoryStore(400, placement="file", path=tmp_path / "other")
         train("gas", checkpoint, epochs=done + 6, history=fresh)
+
+
+@needs_native
+def test_the_gradients_of_lmc_are_in_a_file_of_their_own_and_opened_with_it(tmp_path):
+    history = gs.HistoryStore(400, placement="file", path=tmp_path / "run.history")
+    train("lmc", tmp_path / "run.pt", epochs=2, history=history)
+    del history
+    gc.collect()
+    history = gs.HistoryStore.open(tmp_path / "run.history")
+    assert len(train("lmc", tmp_path / "run.pt", epochs=3, history=history).points) == 3
+    assert (tmp_path / "run.history.gradients").exists()
+
+
+def test_a_sampler_of_others_goes_on_as_well(tmp_path):
+    data = gs.load("synthetic", num_nodes=400, num_edges=4000)
+
+    def points(epochs, checkpoint):
+        torch.manual_seed(0)
+        model = gs.nn.GCN(data.num_features, 8, data.num_classes)
+        sampler = dgl.dataloading.MultiLayerFullNeighborSampler(2)  # its repr names an address
+        return numbers(gs.train(model, data, sampler, epochs=epochs, batch_size=50, checkpoint=checkpoint).points)
+
+    points(2, tmp_path / "run.pt")
+    assert points(4, tmp_path / "run.pt") == points(4, None)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path):
+    path = tmp_path / "run.pt"
+    train("gas", path, epochs=1)
+    whole = bytearray(path.read_bytes())
+    rows = torch.load(path, weights_only=True)["state"]["rows"]["history"]["tables"][0]["rows"]
+    at = whole.find(rows.numpy().tobytes()[:64])
+    assert at > 0
+    whole[at + 5] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(ValueError, match="is no checkpoint of gnnscale, or damaged"):
+        train("gas", path)
 
 
 def test_a_finished_run_gives_its_points_again(tmp_path):

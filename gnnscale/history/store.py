@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gnnscale.checks import is_whole
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.mapped import MappedMemory, save
 from gnnscale.history.memory import LocalMemory, Table, as_dtype, native_view
 from gnnscale.history.placement import Estimate, check_fits, check_placement, estimate
 from gnnscale.history.sharing import share
 from gnnscale.history.traffic import Traffic
-from gnnscale.history.transfers import TorchTransfers
+from gnnscale.history.transfers import TorchTransfers, check_ids
 from gnnscale.ops import backend_reason
 from gnnscale.ops._backend import native
 
@@ -129,9 +130,8 @@ class HistoryStore:
         device: torch.device | str | None = None,
         num_threads: int | None = None,
     ) -> None:
-        _check_size("num_rows", num_rows, 0)
-        widths = [_check_size("widths", width, 1) for width in widths]
-        stored, where = as_dtype(dtype), torch.device(device or "cpu")
+        num_rows, widths = _check_sizes(num_rows, widths)
+        stored, where = as_dtype(dtype), _as_device(device)
         check_placement(placement, path, where)
         memory: LocalMemory | MappedMemory
         if placement in ("shared", "file"):
@@ -159,7 +159,10 @@ class HistoryStore:
     ) -> None:
         self._memory, self.placement, self.device = memory, placement, device
         self.dtype, self.num_rows = memory.dtype, memory.num_rows
-        self.num_threads = num_threads or torch.get_num_threads()
+        self.num_threads = (
+            torch.get_num_threads() if num_threads is None else _check_size("num_threads", num_threads, 1)
+        )
+        self._closed = self._is_old = False  # old: of a file that an earlier run has made
         self._changes: list[int] = []
         self._waited = 0.0
         self._start()
@@ -178,6 +181,8 @@ class HistoryStore:
 
     def _here(self) -> threading.RLock:
         """The lock of this process, which a forked child does not share with its parent."""
+        if self._closed:
+            raise ValueError("this HistoryStore is closed; make or open another")
         if os.getpid() != self._process:
             if not isinstance(self._memory, MappedMemory):
                 raise RuntimeError(
@@ -206,11 +211,12 @@ class HistoryStore:
         """
         store = cls.__new__(cls)
         memory = share(lambda: MappedMemory.open(path), f"HistoryStore.open({str(path)!r})")
-        store._adopt(memory, "file", torch.device(device or "cpu"), num_threads)
+        store._adopt(memory, "file", _as_device(device), num_threads)
+        store._is_old = True
         return store
 
     @classmethod
-    def load(cls, path: str | Path, **arguments: Any) -> HistoryStore:
+    def load(cls, path: str | Path, /, **arguments: Any) -> HistoryStore:
         """Read a file that :meth:`save` wrote, or that of a store, into a new store.
 
         Parameters
@@ -246,6 +252,7 @@ class HistoryStore:
         >>> HistoryStore.estimate(2_400_000, [256, 256], dtype="bfloat16").bytes
         2476800000
         """
+        num_rows, widths = _check_sizes(num_rows, widths)
         return estimate(num_rows, widths, as_dtype(dtype), placement, path=path, device=torch.device(device or "cpu"))
 
     @property
@@ -255,7 +262,9 @@ class HistoryStore:
 
     @step.setter
     def step(self, step: int) -> None:
-        self._memory.step = step
+        if _check_size("step", step, 0) >= 2**31:
+            raise ValueError(f"step={step!r} has to be below 2147483648")
+        self._memory.step = int(step)
 
     @property
     def widths(self) -> list[int]:
@@ -282,6 +291,7 @@ class HistoryStore:
         ValueError
             If the table has another width, or one before it is missing.
         """
+        _check_size("width", width, 1)
         with self._here():
             if layer == self._count():
                 check_fits(self.num_rows, [width], self.dtype, self.placement, path=self.path, device=self.device)
@@ -313,12 +323,16 @@ class HistoryStore:
         ValueError
             If the shapes do not fit, or a layer in between has not been pushed to yet.
         """
+        ids = _as_ids(ids)
+        if not isinstance(rows, Tensor) or not rows.is_floating_point():
+            got = rows.dtype if isinstance(rows, Tensor) else type(rows).__name__
+            raise TypeError(f"rows are of {got}; pass a floating point tensor")
         if rows.dim() != 2 or rows.shape[0] != ids.numel():
             raise ValueError(f"rows of shape {tuple(rows.shape)} do not fit {ids.numel()} ids; need (n, width)")
         self.ensure(layer, rows.shape[1])
         with self._here():
             self._changes[layer] += 1
-            self._transfers.push(self._view(layer), _as_ids(ids), self._as_rows(rows), self.step)
+            self._transfers.push(self._view(layer), ids, self._as_rows(rows), self.step)
 
     def pull(self, layer: int, ids: Tensor, *, step: int | None = None) -> Pull:
         """Read the rows ``ids`` of a layer's table.
@@ -366,6 +380,8 @@ class HistoryStore:
             written = self._table(layer).written
             self._transfers.flush()
             assert written is not None
+            ids = _as_ids(ids)
+            check_ids(ids, self.num_rows)
             return (self.step - written[ids.to(written.device)].cpu()).clamp(min=0)
 
     def take_traffic(self) -> Traffic:
@@ -390,7 +406,8 @@ class HistoryStore:
         """Set every row to zero, as of the current step."""
         with self._here():
             for layer in range(self._count()):
-                for ids in torch.arange(self.num_rows).split(_ROWS_AT_ONCE):
+                for start in range(0, self.num_rows, _ROWS_AT_ONCE):
+                    ids = torch.arange(start, min(start + _ROWS_AT_ONCE, self.num_rows))
                     self.push(layer, ids, torch.zeros(len(ids), self._table(layer).width))
 
     def grow(self, num_rows: int) -> None:
@@ -439,12 +456,27 @@ class HistoryStore:
         ValueError
             If they are of another number of rows, dtype or width.
         """
+        if not isinstance(state, dict) or not {"num_rows", "dtype", "step", "tables"} <= state.keys():
+            raise ValueError("the state is not one that HistoryStore.state_dict gave")
         if state["num_rows"] != self.num_rows or state["dtype"] != _name(self.dtype):
             raise ValueError(
                 f"the state has {state['num_rows']} rows of {state['dtype']} and the store {self.num_rows} of "
                 f"{_name(self.dtype)}; make the store with the state's num_rows and dtype"
             )
-        self._copy_from([Table(**parts) for parts in state["tables"]], state["step"])
+        tables = [Table(**parts) for parts in state["tables"]]
+        if len(tables) < len(self.widths):
+            raise ValueError(
+                f"the state has {len(tables)} tables and the store {len(self.widths)}; load it into a new one"
+            )
+        for layer, table in enumerate(tables):
+            if table.num_rows != self.num_rows or table.dtype != self.dtype or table.written is None:
+                raise ValueError(
+                    f"table {layer} of the state is not one of {self.num_rows} rows of {_name(self.dtype)}"
+                )
+            if (table.scales is None) == (self.dtype == torch.int8):
+                raise ValueError(f"table {layer} of the state has to have scales if, and only if, its dtype is int8")
+        _check_size("step", state["step"], 0)
+        self._copy_from(tables, state["step"])
 
     def save(self, path: str | Path) -> None:
         """Write all rows to a file for :meth:`load` and :meth:`open`; it appears whole or not at all.
@@ -462,8 +494,13 @@ class HistoryStore:
             save(self._memory, path)
 
     def another(self, name: str) -> HistoryStore:
-        """An empty store of the same kind: rows, dtype, placement and device; a file gets ``name`` in its ending."""
+        """A store of the same kind (rows, dtype, placement, device) for something else; a file's is beside it.
+
+        It is empty, unless this one was opened from a file that has such a file beside it: then that is opened too.
+        """
         path = None if self.path is None else self.path.with_name(f"{self.path.name}.{name}")
+        if path is not None and self._is_old and path.exists():
+            return HistoryStore.open(path, device=self.device, num_threads=self.num_threads)
         return HistoryStore(
             self.num_rows,
             dtype=self.dtype,
@@ -475,10 +512,12 @@ class HistoryStore:
 
     def close(self) -> None:
         """End all transfers and give the memory back; the store cannot be used any more."""
-        with self._here():
-            self._stop()
-            self._views.clear()
-            self._memory.close()
+        if not self._closed:
+            with self._here():
+                self._closed = True
+                self._stop()
+                self._views.clear()
+                self._memory.close()
 
     def _copy_from(self, tables: Sequence[Table], step: int) -> None:
         with self._here():
@@ -487,8 +526,8 @@ class HistoryStore:
             self.flush()
             for layer, table in enumerate(tables):
                 mine = self._table(layer)
-                for some in torch.arange(self.num_rows).split(_ROWS_AT_ONCE):
-                    part = slice(int(some[0]), int(some[-1]) + 1)
+                for start in range(0, self.num_rows, _ROWS_AT_ONCE):
+                    part = slice(start, start + _ROWS_AT_ONCE)
                     if table.dtype == mine.dtype:
                         rows, scales = table.rows[part], None if table.scales is None else table.scales[part]
                     else:
@@ -549,7 +588,14 @@ def _handed_over(memory: MappedMemory, placement: str, device: str, num_threads:
     return store
 
 
-def _as_ids(ids: Tensor) -> Tensor:
+def _as_ids(ids: Any) -> Tensor:
+    if not isinstance(ids, Tensor):
+        raise TypeError(f"ids are of type {type(ids).__name__}; pass a tensor of row numbers")
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex() or ids.dim() != 1:
+        raise TypeError(
+            f"ids have the dtype {ids.dtype} and shape {tuple(ids.shape)}; pass a vector of row numbers (of a mask, "
+            "mask.nonzero().squeeze(1))"
+        )
     return ids.to("cpu", torch.int64).contiguous()
 
 
@@ -558,6 +604,22 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def _check_size(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if not is_whole(value) or value < least:
         raise ValueError(f"{name}={value!r} has to be an integer of at least {least}")
-    return value
+    return int(value)
+
+
+def _check_sizes(num_rows: Any, widths: Any) -> tuple[int, list[int]]:
+    if not isinstance(widths, Sequence) or isinstance(widths, str):
+        raise ValueError(f"widths={widths!r} has to be a list with the columns of each table, such as [64, 64]")
+    return _check_size("num_rows", num_rows, 0), [_check_size("widths", width, 1) for width in widths]
+
+
+def _as_device(device: Any) -> torch.device:
+    try:
+        device = torch.device("cpu" if device is None else device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise ValueError(f"device='{device}' was asked for and torch sees none here; use device='cpu'")
+    return device

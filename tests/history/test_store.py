@@ -5,6 +5,7 @@ import math
 import os
 import threading
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -111,6 +112,23 @@ def test_pushed_rows_are_copied_and_pulled_rows_carry_no_gradient():
         ),
         (lambda: HistoryStore(3, [2]).push(0, torch.tensor([3]), torch.ones(1, 2)), IndexError, "3.*3 rows"),
         (lambda: HistoryStore(3, [2]).pull(0, torch.tensor([0, -1])), IndexError, "-1.*3 rows"),
+        (lambda: HistoryStore(3, 4), ValueError, "widths=4 has to be a list"),
+        (lambda: HistoryStore(3, device="gpu"), ValueError, "device='gpu' is not known; use 'cpu' or 'cuda'"),
+        (lambda: HistoryStore(3, num_threads=0), ValueError, "num_threads=0 has to be an integer of at least 1"),
+        (lambda: HistoryStore.estimate(-1, [4]), ValueError, "num_rows=-1 has to be an integer of at least 0"),
+        (lambda: HistoryStore(3).ensure(0, 0), ValueError, "width=0 has to be an integer of at least 1"),
+        (lambda: HistoryStore(3, [2]).pull(0, [1]), TypeError, "ids are of type list; pass a tensor"),
+        (lambda: HistoryStore(3, [2]).pull(0, torch.tensor([1.7])), TypeError, "ids have the dtype torch.float32"),
+        (lambda: HistoryStore(3, [2]).pull(0, torch.ones(3, dtype=torch.bool)), TypeError, "of a mask, mask.nonzero"),
+        (lambda: HistoryStore(3, [2]).staleness(0, torch.tensor([-1])), IndexError, "-1.*3 rows"),
+        (lambda: HistoryStore(3, [2]).push(0, torch.tensor([1]), torch.ones(1, 2).int()), TypeError, "rows are of"),
+        (lambda: setattr(HistoryStore(3), "step", -3), ValueError, "step=-3 has to be an integer of at least 0"),
+        (lambda: HistoryStore(3).load_state_dict({}), ValueError, "the state is not one that"),
+        (
+            lambda: HistoryStore(3, [2]).load_state_dict(HistoryStore(3).state_dict()),
+            ValueError,
+            "the state has 0 tables and the store 1",
+        ),
         (lambda: HistoryStore(3).grow(2), ValueError, "num_rows=2 has to be an integer of at least 3"),
         (lambda: HistoryStore(3).load_state_dict(HistoryStore(4).state_dict()), ValueError, "4 rows of float32 and"),
     ],
@@ -280,3 +298,38 @@ def test_a_shared_store_is_one_with_that_of_a_forked_child():
     os.waitpid(child, 0)
     assert store.pull(0, torch.arange(3)).wait().tolist() == [[1, 1], [2, 2], [0, 0]]
     assert store.pull(1, torch.tensor([2])).wait().tolist() == [[3, 3, 3]]
+
+
+def test_a_closed_store_does_nothing_any_more(placement, tmp_path):
+    store = HistoryStore(3, [2], **placement)
+    store.push(0, torch.tensor([1]), torch.ones(1, 2))
+    pull = store.pull(0, torch.tensor([1]))
+    store.close()
+    store.close()
+    assert pull.wait().tolist() == [[1, 1]]
+    for action in (
+        lambda: store.push(0, torch.tensor([1]), torch.ones(1, 2)),
+        lambda: store.pull(0, torch.tensor([1])),
+        lambda: store.save(tmp_path / "saved"),
+        store.state_dict,
+        store.reset,
+        store.flush,
+        lambda: store.grow(5),
+    ):
+        with pytest.raises(ValueError, match="this HistoryStore is closed; make or open another"):
+            action()
+    assert not (tmp_path / "saved").exists()
+
+
+def test_a_store_without_rows_has_a_state():
+    store = HistoryStore(0, [4], dtype="int8")
+    store.load_state_dict(store.state_dict())
+    store.reset()
+    assert store.pull(0, torch.tensor([], dtype=torch.int64)).wait().shape == (0, 4)
+
+
+def test_integers_may_be_of_numpy():
+    store = HistoryStore(np.int64(3), [np.int32(2)])
+    store.step = np.int64(4)
+    store.grow(np.int64(5))
+    assert (store.num_rows, store.widths, store.step) == (5, [2], 4)
