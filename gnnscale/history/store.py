@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -405,10 +405,7 @@ class HistoryStore:
     def reset(self) -> None:
         """Set every row to zero, as of the current step."""
         with self._here():
-            for layer in range(self._count()):
-                for start in range(0, self.num_rows, _ROWS_AT_ONCE):
-                    ids = torch.arange(start, min(start + _ROWS_AT_ONCE, self.num_rows))
-                    self.push(layer, ids, torch.zeros(len(ids), self._table(layer).width))
+            self._clear(range(self._count()))
 
     def grow(self, num_rows: int) -> None:
         """Append rows of zeros, for new nodes.
@@ -449,6 +446,8 @@ class HistoryStore:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the rows, their steps and the current step that :meth:`state_dict` gave.
 
+        Tables that were made since are set to zero.
+
         Of processes that share the store, one loads it, and the others wait at a barrier meanwhile.
 
         Raises
@@ -464,10 +463,6 @@ class HistoryStore:
                 f"{_name(self.dtype)}; make the store with the state's num_rows and dtype"
             )
         tables = [Table(**parts) for parts in state["tables"]]
-        if len(tables) < len(self.widths):
-            raise ValueError(
-                f"the state has {len(tables)} tables and the store {len(self.widths)}; load it into a new one"
-            )
         for layer, table in enumerate(tables):
             if table.num_rows != self.num_rows or table.dtype != self.dtype or table.written is None:
                 raise ValueError(
@@ -476,7 +471,9 @@ class HistoryStore:
             if (table.scales is None) == (self.dtype == torch.int8):
                 raise ValueError(f"table {layer} of the state has to have scales if, and only if, its dtype is int8")
         _check_size("step", state["step"], 0)
-        self._copy_from(tables, state["step"])
+        with self._here():
+            self._copy_from(tables, state["step"])
+            self._clear(range(len(tables), self._count()))
 
     def save(self, path: str | Path) -> None:
         """Write all rows to a file for :meth:`load` and :meth:`open`; it appears whole or not at all.
@@ -540,6 +537,12 @@ class HistoryStore:
                     mine.written.copy_(table.written)
                 self._changes[layer] += 1
             self.step = step
+
+    def _clear(self, layers: Iterable[int]) -> None:
+        for layer in layers:
+            for start in range(0, self.num_rows, _ROWS_AT_ONCE):
+                ids = torch.arange(start, min(start + _ROWS_AT_ONCE, self.num_rows))
+                self.push(layer, ids, torch.zeros(len(ids), self._table(layer).width))
 
     def _count(self) -> int:
         """Tables there are, with those that other processes made."""

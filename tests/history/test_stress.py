@@ -358,6 +358,8 @@ class StoreMachine(RuleBasedStateMachine):
         for layer, table in enumerate(contents_of(self.kept)):
             for row, (writer, number, step) in enumerate(table):
                 self.model.set(layer, row, writer, number, step)
+        for layer in range(len(self.kept["tables"]), self.num_tables):  # made since
+            self.model.write(PARENT, layer, range(self.num_rows), [0] * self.num_rows, self.kept["step"])
 
     @rule(agent=agents)
     def reset(self, agent):
