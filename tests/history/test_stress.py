@@ -689,9 +689,9 @@ def busy_store(placement, folder, dtype="float32", make=HistoryStore):
 @pytest.mark.parametrize(
     ("placement", "dtype", "start", "operations"),
     [
-        ("host", "float16", None, 10_000),
+        ("host", "float16", None, 3_000),
         pytest.param("shared", "float32", "fork", 17_000, marks=needs_native),
-        pytest.param("file", "int8", "spawn", 5_000, marks=needs_native),
+        pytest.param("file", "int8", "spawn", 2_000, marks=needs_native),
     ],
 )
 def test_threads_and_processes_at_once_lose_and_tear_nothing(placement, dtype, start, operations, tmp_path):

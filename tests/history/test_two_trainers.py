@@ -93,7 +93,7 @@ def see_the_same(results):
     return all(result["agreement"] == 1 for result in results)
 
 
-@pytest.mark.parametrize("sampler", ["gas", "vrgcn"])
+@pytest.mark.parametrize("sampler", ["gas", pytest.param("vrgcn", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("epochs", "seeds", "tolerance"), [(60, 1, 0.05), pytest.param(100, 6, 0.02, marks=pytest.mark.slow)]
 )
