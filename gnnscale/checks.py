@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, TypeGuard
 
+import torch
+
 
 def is_whole(value: Any) -> TypeGuard[int]:
     """Whether ``value`` is an integer."""
@@ -19,6 +21,13 @@ def check_count(name: str, value: int) -> int:
     """``value`` where it is a positive integer."""
     if not is_whole(value) or value < 1:
         raise ValueError(f"{name}={value!r} has to be a positive integer")
+    return int(value)
+
+
+def check_at_least(name: str, value: int, least: int) -> int:
+    """``value`` where it is an integer that is not below ``least``."""
+    if not is_whole(value) or value < least:
+        raise ValueError(f"{name}={value!r} has to be an integer of at least {least}")
     return int(value)
 
 
@@ -60,3 +69,20 @@ def check_share(name: str, value: float, allowed: str, *, zero: bool = False, on
     if not is_number or not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
         raise ValueError(f"{name}={value!r} has to be {allowed}")
     return value
+
+
+def check_device(device: str | torch.device | None) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises
+    ------
+    ValueError
+        If the device is not known, or not there.
+    """
+    try:
+        device = torch.device("cpu" if device is None else device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device='{device}' was asked for and torch sees no GPU; use device='cpu'")
+    return device

@@ -21,6 +21,7 @@ from torch.nn import Parameter
 from gnnscale._dgl import dgl
 from gnnscale.batch import MiniBatch
 from gnnscale.blocks import from_blocks
+from gnnscale.checks import check_at_least, check_device
 from gnnscale.clock import Clock
 from gnnscale.csc import CSC
 from gnnscale.history import FeatureStore, HistoryStore
@@ -153,8 +154,8 @@ class DataLoader:
         self.graph = graph
         self.sampler = graph_sampler
         self.device = check_device(device)
-        self.batch_size = _check_count("batch_size", batch_size, least=1)
-        self.num_workers = _check_count("num_workers", num_workers, least=0)
+        self.batch_size = check_at_least("batch_size", batch_size, 1)
+        self.num_workers = check_at_least("num_workers", num_workers, 0)
         self.drop_last, self.shuffle, self.seed = drop_last, shuffle, seed
         self.epoch = 0
         self._draws = _check_sampler(graph_sampler)
@@ -335,23 +336,6 @@ def _checked(name: str, store: Any, kind: type[Any], num_nodes: int) -> Any:
     return store
 
 
-def check_device(device: str | torch.device | None) -> torch.device:
-    """The device, if this machine has it.
-
-    Raises
-    ------
-    ValueError
-        If the device is not known, or not there.
-    """
-    try:
-        device = torch.device("cpu" if device is None else device)
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device='{device}' was asked for and torch sees no GPU; use device='cpu'")
-    return device
-
-
 def _refuse(**arguments: Any) -> None:
     """DGL's arguments that would silently do nothing here."""
     for name, value in arguments.items():
@@ -366,12 +350,6 @@ def _check_tuning(tuning: dict[str, Any]) -> None:
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
             raise TypeError(f"DataLoader has no argument {name!r}; {hint}")
-
-
-def _check_count(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise ValueError(f"{name}={value!r} has to be an integer of at least {least}")
-    return int(value)
 
 
 def _check_indices(indices: Tensor, num_nodes: int) -> Tensor:

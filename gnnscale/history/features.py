@@ -19,10 +19,9 @@ from torch import Tensor
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.files import in_place_of
 from gnnscale.history.mapped import MappedMemory
-from gnnscale.history.memory import Table, as_dtype, native_view
+from gnnscale.history.memory import Table, as_dtype, dtype_name
 from gnnscale.history.placement import HEADER, check_fits, check_placement
-from gnnscale.history.transfers import TorchTransfers, check_ids
-from gnnscale.ops._backend import native
+from gnnscale.history.transfers import check_ids, transfers_for
 
 _PLACEMENTS = ("host", "pinned", "device", "file")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -268,10 +267,7 @@ class FeatureStore:
     def _start(self) -> None:
         """Start this process's transfers."""
         self._process, self._lock = os.getpid(), threading.Lock()
-        if native is not None and self.device.type == "cpu" and self.placement != "device":
-            self._transfers, self._view_of = native.Transfers(self.num_threads), native_view
-        else:
-            self._transfers, self._view_of = TorchTransfers(self.device, self.num_threads), _itself
+        self._transfers, self._view_of = transfers_for(self.device, self.placement, self.num_threads)
         self._view = self._view_of(self._table)
         self._stop = weakref.finalize(self, self._transfers.close)
 
@@ -410,17 +406,13 @@ class FeatureStore:
         return torch.from_numpy(positions).pin_memory().to(self.device, non_blocking=True)
 
     def __repr__(self) -> str:
-        extra = "" if self.dtype == torch.float32 else f", dtype={_name(self.dtype)!r}"
+        extra = "" if self.dtype == torch.float32 else f", dtype={dtype_name(self.dtype)!r}"
         extra += "" if self.placement == "host" else f", placement={self.placement!r}"
         extra += f", cache_rows={self.cache_rows}" if self.cache_rows else ""
         return f"FeatureStore({len(self)} rows, width={self.width}{extra})"
 
 
 _CPU = torch.device("cpu")
-
-
-def _itself(table: Table) -> Table:
-    return table
 
 
 def _as_matrix(features: Any) -> Tensor:
@@ -433,8 +425,8 @@ def _as_matrix(features: Any) -> Tensor:
         raise TypeError(f"features is of type {type(features).__name__}; pass a tensor or a numpy array")
     if features.dim() != 2 or not features.shape[1] or not features.is_floating_point():
         raise ValueError(
-            f"features has shape {tuple(features.shape)} and dtype {_name(features.dtype)}; pass floating-point rows "
-            "of shape (nodes, columns), such as features.float()"
+            f"features has shape {tuple(features.shape)} and dtype {dtype_name(features.dtype)}; pass floating-point "
+            "rows of shape (nodes, columns), such as features.float()"
         )
     if features.device.type != "cpu":
         raise ValueError(f"features is on {features.device}; pass features.cpu()")
@@ -443,10 +435,6 @@ def _as_matrix(features: Any) -> Tensor:
 
 def _dtype_of(features: Tensor) -> torch.dtype:
     return features.dtype if features.dtype in _FLOATS else torch.float32
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _check_placement(placement: str, path: str | Path | None, device: torch.device) -> None:

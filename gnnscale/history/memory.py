@@ -56,6 +56,11 @@ def as_dtype(dtype: torch.dtype | str) -> torch.dtype:
     raise ValueError(f"dtype={dtype!r} has to be one of {', '.join(DTYPES)}, by name or as torch.float32")
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """What :func:`as_dtype` knows it by."""
+    return str(dtype).removeprefix("torch.")
+
+
 def parts_of(num_rows: int, width: int, dtype: torch.dtype, *, kind: str = "history", shared: bool = False) -> Parts:
     """The arrays of a table: the shape and dtype of each, by the names that :class:`Table` gives them.
 

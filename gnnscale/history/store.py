@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.checks import is_whole
+from gnnscale.checks import check_at_least, check_device
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.mapped import MappedMemory, save
-from gnnscale.history.memory import LocalMemory, Table, as_dtype, native_view
+from gnnscale.history.memory import LocalMemory, Table, as_dtype, dtype_name
 from gnnscale.history.placement import Estimate, check_fits, check_placement, estimate
 from gnnscale.history.sharing import share
 from gnnscale.history.traffic import Traffic
-from gnnscale.history.transfers import TorchTransfers, check_ids
+from gnnscale.history.transfers import TorchTransfers, check_ids, transfers_for
 from gnnscale.ops import backend_reason
 from gnnscale.ops._backend import native
 
@@ -143,7 +143,9 @@ class HistoryStore:
                 check_fits(num_rows, widths, stored, placement, path=path, device=where)
                 return MappedMemory.create(num_rows, stored, path=path)
 
-            what = f"HistoryStore({num_rows}, {widths}, dtype={_name(stored)}, placement={placement!r}, path={path})"
+            what = (
+                f"HistoryStore({num_rows}, {widths}, dtype={dtype_name(stored)}, placement={placement!r}, path={path})"
+            )
             memory = share(create, what)
         else:
             check_fits(num_rows, widths, stored, placement, path=path, device=where)
@@ -160,7 +162,7 @@ class HistoryStore:
         self._memory, self.placement, self.device = memory, placement, device
         self.dtype, self.num_rows = memory.dtype, memory.num_rows
         self.num_threads = (
-            torch.get_num_threads() if num_threads is None else _check_size("num_threads", num_threads, 1)
+            torch.get_num_threads() if num_threads is None else check_at_least("num_threads", num_threads, 1)
         )
         self._closed = self._is_old = False  # old: of a file that an earlier run has made
         self._changes: list[int] = []
@@ -173,10 +175,7 @@ class HistoryStore:
         # Issuing and changing tables take turns, so that the order of operations is that of the calls.
         self._lock = threading.RLock()
         self._views: list[Any] = []
-        if native is not None and self.device.type == "cpu" and self.placement != "device":
-            self._transfers: Any = native.Transfers(self.num_threads)
-        else:
-            self._transfers = TorchTransfers(self.device, self.num_threads)
+        self._transfers, self._view_of = transfers_for(self.device, self.placement, self.num_threads)
         self._stop = weakref.finalize(self, self._transfers.close)
 
     def _here(self) -> threading.RLock:
@@ -262,7 +261,7 @@ class HistoryStore:
 
     @step.setter
     def step(self, step: int) -> None:
-        if _check_size("step", step, 0) >= 2**31:
+        if check_at_least("step", step, 0) >= 2**31:
             raise ValueError(f"step={step!r} has to be below 2147483648")
         self._memory.step = int(step)
 
@@ -291,7 +290,7 @@ class HistoryStore:
         ValueError
             If the table has another width, or one before it is missing.
         """
-        _check_size("width", width, 1)
+        check_at_least("width", width, 1)
         with self._here():
             if layer == self._count():
                 check_fits(self.num_rows, [width], self.dtype, self.placement, path=self.path, device=self.device)
@@ -417,7 +416,7 @@ class HistoryStore:
         ValueError
             If that is fewer rows than there are, or other processes use the store.
         """
-        _check_size("num_rows", num_rows, self.num_rows)
+        check_at_least("num_rows", num_rows, self.num_rows)
         with self._here():
             self.flush()
             check_fits(num_rows, self.widths, self.dtype, self.placement, path=self.path, device=self.device)
@@ -441,7 +440,7 @@ class HistoryStore:
             self.flush()
             tables = [self._table(layer).copied() for layer in range(self._count())]
             parts = [{name: part.cpu() for name, part in vars(table).items() if part is not None} for table in tables]
-            return {"num_rows": self.num_rows, "dtype": _name(self.dtype), "step": self.step, "tables": parts}
+            return {"num_rows": self.num_rows, "dtype": dtype_name(self.dtype), "step": self.step, "tables": parts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over the rows, their steps and the current step that :meth:`state_dict` gave.
@@ -457,20 +456,20 @@ class HistoryStore:
         """
         if not isinstance(state, dict) or not {"num_rows", "dtype", "step", "tables"} <= state.keys():
             raise ValueError("the state is not one that HistoryStore.state_dict gave")
-        if state["num_rows"] != self.num_rows or state["dtype"] != _name(self.dtype):
+        if state["num_rows"] != self.num_rows or state["dtype"] != dtype_name(self.dtype):
             raise ValueError(
                 f"the state has {state['num_rows']} rows of {state['dtype']} and the store {self.num_rows} of "
-                f"{_name(self.dtype)}; make the store with the state's num_rows and dtype"
+                f"{dtype_name(self.dtype)}; make the store with the state's num_rows and dtype"
             )
         tables = [Table(**parts) for parts in state["tables"]]
         for layer, table in enumerate(tables):
             if table.num_rows != self.num_rows or table.dtype != self.dtype or table.written is None:
                 raise ValueError(
-                    f"table {layer} of the state is not one of {self.num_rows} rows of {_name(self.dtype)}"
+                    f"table {layer} of the state is not one of {self.num_rows} rows of {dtype_name(self.dtype)}"
                 )
             if (table.scales is None) == (self.dtype == torch.int8):
                 raise ValueError(f"table {layer} of the state has to have scales if, and only if, its dtype is int8")
-        _check_size("step", state["step"], 0)
+        check_at_least("step", state["step"], 0)
         with self._here():
             self._copy_from(tables, state["step"])
             self._clear(range(len(tables), self._count()))
@@ -561,7 +560,7 @@ class HistoryStore:
         while len(self._views) <= layer:
             self._views.append(None)
         if self._views[layer] is None:
-            self._views[layer] = table if isinstance(self._transfers, TorchTransfers) else native_view(table)
+            self._views[layer] = self._view_of(table)
         return self._views[layer]
 
     def _as_rows(self, rows: Tensor) -> Tensor:
@@ -579,7 +578,7 @@ class HistoryStore:
         return _handed_over, (self._memory, self.placement, str(self.device), self.num_threads)
 
     def __repr__(self) -> str:
-        extra = "" if self.dtype == torch.float32 else f", dtype={_name(self.dtype)!r}"
+        extra = "" if self.dtype == torch.float32 else f", dtype={dtype_name(self.dtype)!r}"
         extra += "" if self.placement == "host" else f", placement={self.placement!r}"
         return f"HistoryStore(num_rows={self.num_rows}, widths={self.widths}{extra})"
 
@@ -602,27 +601,14 @@ def _as_ids(ids: Any) -> Tensor:
     return ids.to("cpu", torch.int64).contiguous()
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
-def _check_size(name: str, value: Any, least: int) -> int:
-    if not is_whole(value) or value < least:
-        raise ValueError(f"{name}={value!r} has to be an integer of at least {least}")
-    return int(value)
-
-
 def _check_sizes(num_rows: Any, widths: Any) -> tuple[int, list[int]]:
     if not isinstance(widths, Sequence) or isinstance(widths, str):
         raise ValueError(f"widths={widths!r} has to be a list with the columns of each table, such as [64, 64]")
-    return _check_size("num_rows", num_rows, 0), [_check_size("widths", width, 1) for width in widths]
+    return check_at_least("num_rows", num_rows, 0), [check_at_least("widths", width, 1) for width in widths]
 
 
 def _as_device(device: Any) -> torch.device:
-    try:
-        device = torch.device("cpu" if device is None else device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
-        raise ValueError(f"device='{device}' was asked for and torch sees none here; use device='cpu'")
+    device = check_device(device)
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device='{device}' holds no rows; use 'cpu' or 'cuda'")
     return device

@@ -277,6 +277,13 @@ class TorchTransfers:
             )
 
 
+def transfers_for(device: torch.device, placement: str, num_threads: int) -> tuple[Any, Callable[[Table], Any]]:
+    """What reads and writes tables of a placement for a device, and how it wants to see a table."""
+    if native is not None and device.type == "cpu" and placement != "device":
+        return native.Transfers(num_threads), native_view
+    return TorchTransfers(device, num_threads), lambda table: table
+
+
 def _last_of_each(ids: Tensor) -> Tensor | None:
     """For each id the position at which it comes last; None if none is repeated.
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import gnnscale as gs
 from gnnscale.history import features as module
+from gnnscale.history import transfers
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.features import FeatureStore
 from gnnscale.history.mapped import MappedMemory
@@ -20,8 +21,8 @@ DTYPES = [torch.float32, torch.float16, torch.bfloat16, torch.int8]
 @pytest.fixture(params=["native", "torch"], autouse=True)
 def backend(request, monkeypatch):
     if request.param == "torch":
-        monkeypatch.setattr(module, "native", None)
-    elif module.native is None:
+        monkeypatch.setattr(transfers, "native", None)
+    elif transfers.native is None:
         pytest.skip("there is no native code")
 
 
