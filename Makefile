@@ -9,7 +9,7 @@ demo: setup
 	$(BIN)/gnnscale compare experiments/demo.toml
 
 test: setup lint sanitize
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

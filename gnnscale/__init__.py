@@ -14,12 +14,15 @@ from gnnscale._version import __version__
 
 if TYPE_CHECKING:
     from gnnscale import data, history, nn, ops, samplers
+    from gnnscale.approximation import approximation_error
     from gnnscale.batch import Layer, MiniBatch
     from gnnscale.compare.results import read_results
     from gnnscale.data import Dataset, load
     from gnnscale.evaluation import evaluate, infer
+    from gnnscale.from_history import infer_from_history
     from gnnscale.history import FeatureStore, HistoryStore
     from gnnscale.loader import DataLoader
+    from gnnscale.nn.autoscale import autoscale
     from gnnscale.training import train
 
 # Where each public name lives. They are imported when first used, so that `import gnnscale` costs
@@ -31,8 +34,11 @@ _HOMES = {
     "HistoryStore": "gnnscale.history",
     "Layer": "gnnscale.batch",
     "MiniBatch": "gnnscale.batch",
+    "approximation_error": "gnnscale.approximation",
+    "autoscale": "gnnscale.nn.autoscale",
     "evaluate": "gnnscale.evaluation",
     "infer": "gnnscale.evaluation",
+    "infer_from_history": "gnnscale.from_history",
     "load": "gnnscale.data",
     "read_results": "gnnscale.compare.results",
     "train": "gnnscale.training",
@@ -47,10 +53,13 @@ __all__ = [
     "Layer",
     "MiniBatch",
     "__version__",
+    "approximation_error",
+    "autoscale",
     "data",
     "evaluate",
     "history",
     "infer",
+    "infer_from_history",
     "load",
     "nn",
     "ops",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop, spmm, transpose_csr
 
-NORMS = ("sym", "mean", "sum")
+NORMS = ("sym", "mean", "sum", "both", "in", "left")
 
 
 class Adjacency:
@@ -40,7 +41,7 @@ class Adjacency:
         Shape (E,), float32: edge weights; looked up in the whole graph where absent.
     diagonal : float, optional
         λ of Cluster-GCN's diagonal enhancement: Ã + λ diag(Ã) takes the place of Â, where Ã is A + I under the same
-        normalisation (self-loops replaced): D̃^-1/2 (A + I) D̃^-1/2, (D + I)⁻¹(A + I), or A + I.
+        normalisation (self-loops replaced): D̃^-1/2 (A + I) D̃^-1/2, (D + I)⁻¹(A + I), A + I, and so on.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Adjacency:
         self.importance = importance
         whole = nodes is csc.nodes
         sources = nodes[:num_src]
+        self._csc: CSC | None = csc
+        self.nodes: Tensor | None = sources
         self.replaced_degree = None if degree is None else degree[:num_src]
         if self.replaced_degree is not None:
             self.degree = self.replaced_degree
@@ -100,6 +103,8 @@ class Adjacency:
             replaced_degree=degree,
             replaced_weight=weight,
             _weight=weight,
+            _csc=None,
+            nodes=None,
             _loops=None,
             _diagonal=None,
             _normalised={},
@@ -115,6 +120,8 @@ class Adjacency:
             num_dst=self.num_dst,
             num_src=self.num_src,
             hop=Hop(*(array.to(device, non_blocking=True) for array in self.hop)),
+            _csc=self._csc,
+            nodes=self.nodes,
             _diagonal=self._diagonal,
             _normalised={},
         )
@@ -129,6 +136,24 @@ class Adjacency:
         counts = self.hop.indptr.diff().long()
         ids = torch.arange(self.num_dst, device=counts.device)
         return torch.repeat_interleave(ids, counts, output_size=self.hop.indices.numel())
+
+    @property
+    def out_degree(self) -> Tensor:
+        """Shape (num_src,), float32: out-degrees in the whole graph, or in the subgraph where degrees are those there.
+
+        A sampler that replaces degrees gives those of in-edges, which stand for both where out-edges are not at hand.
+        """
+        if self.replaced_degree is not None and self.num_dst == self.num_src:
+            weight = torch.ones_like(self.degree[self.destinations]) if self._weight is None else self._weight
+            return torch.zeros_like(self.degree).index_add_(0, self.hop.indices, weight)
+        if self.replaced_degree is not None or self._csc is None:
+            return self.degree
+        return self._csc.out_degree[self.nodes].to(self.degree.device)
+
+    @property
+    def mean_log_degree(self) -> float:
+        """The mean of log(d + 1) over the whole graph's in-degrees d."""
+        return math.log(2) if self._csc is None else self._csc.mean_log_degree
 
     @cached_property
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -148,24 +173,20 @@ class Adjacency:
         if norm not in NORMS:
             raise ValueError(f"norm={norm!r} is not known; use one of {', '.join(map(repr, NORMS))}")
         factors = [value for value in (self._weight, self.importance) if value is not None]
-        degree, own = self.degree, None
-        if norm == "sym" or self._diagonal is not None:
+        adds_loops = norm == "sym" or self._diagonal is not None
+        if adds_loops and self._loops is not None:
             # A + I: its loop has weight 1 and takes the place of any that A has.
-            if self._loops is not None:
-                degree = degree - self._loops
-                factors.append((self.hop.indices != self.destinations).to(degree.dtype))
-            degree = degree + 1
-            own = torch.ones_like(degree[: self.num_dst])
-        if norm == "sym":
-            scale = degree.rsqrt()
-            factors.append(scale[self.hop.indices.long()] * scale[self.destinations])
-            own = scale[: self.num_dst].square()
-        elif norm == "mean":
-            # A node whose edges all weigh nothing gets zeros, like one without edges.
-            scale = degree[: self.num_dst].reciprocal()
-            scale = scale.masked_fill_(scale.isinf(), 0.0)
-            factors.append(scale[self.destinations])
-            own = own if own is None else scale
+            factors.append((self.hop.indices != self.destinations).to(self.degree.dtype))
+        of_source, of_destination = self._scales(norm, adds_loops)
+        if of_source is not None:
+            factors.append(of_source[self.hop.indices.long()])
+        if of_destination is not None:
+            factors.append(of_destination[self.destinations])
+        own = None
+        if adds_loops:
+            own = torch.ones_like(self.degree[: self.num_dst])
+            for scale in (of_source, of_destination):
+                own = own if scale is None else own * scale[: self.num_dst]
         if own is not None and self._diagonal is not None:
             own = (1 + self._diagonal) * own
         edges = None
@@ -173,9 +194,30 @@ class Adjacency:
             edges = factor if edges is None else edges * factor
         return edges, own
 
-    def aggregate(self, x: Tensor, norm: str) -> Tensor:
+    def _scales(self, norm: str, adds_loops: bool) -> tuple[Tensor | None, Tensor | None]:
+        """What an edge gets for its source, shape (num_src,), and for its destination, shape (num_dst,); None is 1."""
+
+        def inverse(degree: Tensor) -> Tensor:
+            if adds_loops:
+                return (degree + 1 if self._loops is None else degree - self._loops + 1).reciprocal()
+            # A node whose edges all weigh nothing gets zeros, like one without edges; as a source it stays as it is.
+            return torch.where(degree > 0, degree, torch.ones_like(degree)).reciprocal()
+
+        if norm == "sum":
+            return None, None
+        if norm == "left":
+            return inverse(self.out_degree), None
+        of_destination = inverse(self.degree)[: self.num_dst]
+        if norm == "mean":
+            return None, of_destination
+        of_source = inverse(self.out_degree if norm == "both" else self.degree)
+        return of_source.sqrt(), of_destination.sqrt()
+
+    def aggregate(self, x: Tensor, norm: str, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The estimate of Σ_u Â_vu x_u, shape (num_dst, F), for ``x`` of shape (num_src, F)."""
         edges, own = (w if w is None else w.to(x.dtype) for w in self.normalised(norm))
+        if dropout is not None:
+            edges = dropout(x.new_ones(len(self.hop.indices)) if edges is None else edges)
         transposed = self.transposed if x.requires_grad else None
         out = spmm(self.hop.indptr, self.hop.indices, edges, x, transposed=transposed)
         return out if own is None else out + own.unsqueeze(1) * x[: self.num_dst]
@@ -208,21 +250,52 @@ class Adjacency:
         if self._log_multiplicity is not None:
             edges = edges + self._log_multiplicity.to(edges.dtype)
 
+        return self._softmax_sum(edges, own, x, dropout)
+
+    def attend_edges(self, scores: Tensor, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
+        """Attention over the in-edges alone; :meth:`gnnscale.layer.Layer.attend_edges` has the formula."""
+        multiplicity, _ = self.normalised("sum")
+        edges = scores.t().contiguous()
+        if multiplicity is not None:
+            edges = edges + multiplicity.log().to(edges.dtype)
+        return self._softmax_sum(edges, None, x, dropout)
+
+    def _softmax_sum(self, edges: Tensor, own: Tensor | None, x: Tensor, dropout: Callable[[Tensor], Tensor]) -> Tensor:
+        """Rows weighted by the softmax of scores of shapes (H, E) and, for the own row, (H, num_dst)."""
+        targets = self.destinations
         # The softmax does not change where all scores of a row become smaller by their largest.
-        largest = torch.maximum(_row_max(self.hop.indptr, edges.detach()), own.detach())
-        edges, own = (edges - largest.index_select(1, targets)).exp(), (own - largest).exp()
-        total = own.index_add(1, targets, edges)
+        largest = _row_max(self.hop.indptr, edges.detach())
+        if own is None:
+            largest = largest.masked_fill(largest.isinf(), 0.0)
+            edges = (edges - largest.index_select(1, targets)).exp()
+            total = torch.zeros_like(largest).index_add(1, targets, edges)
+            total = torch.where(total > 0, total, torch.ones_like(total))  # a row without edges becomes zeros
+        else:
+            largest = torch.maximum(largest, own.detach())
+            edges, own = (edges - largest.index_select(1, targets)).exp(), (own - largest).exp()
+            total = own.index_add(1, targets, edges)
 
         # Dividing the sums costs less than dividing the weight of each edge, and commutes with dropout.
         transposed = self.transposed if x.requires_grad else None
+        heads = x.view(self.num_src, len(edges), -1).unbind(1)
         out = [
             spmm(self.hop.indptr, self.hop.indices, on_edges, rows, transposed=transposed)
-            + on_own.unsqueeze(1) * rows[: self.num_dst]
-            for on_edges, on_own, rows in zip(
-                dropout(edges), dropout(own), x.view(self.num_src, len(edges), -1).unbind(1), strict=True
-            )
+            for on_edges, rows in zip(dropout(edges), heads, strict=True)
         ]
+        if own is not None:
+            own = dropout(own)
+            out = [
+                sums + on_own.unsqueeze(1) * rows[: self.num_dst]
+                for sums, on_own, rows in zip(out, own, heads, strict=True)
+            ]
         return (torch.stack(out, 1) / total.t().unsqueeze(2)).flatten(1)
+
+    def reduce(self, x: Tensor, reduction: str) -> Tensor:
+        """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
+        # Ties share the gradient equally; torch.segment_reduce's is wrong for them.
+        index = self.destinations.unsqueeze(1).expand(-1, x.shape[1])
+        rows = x.index_select(0, self.hop.indices)
+        return x.new_zeros(self.num_dst, x.shape[1]).scatter_reduce(0, index, rows, f"a{reduction}", include_self=False)
 
 
 def _row_max(indptr: Tensor, values: Tensor) -> Tensor:

@@ -26,6 +26,8 @@ class MiniBatch:
 
     Attributes
     ----------
+    graph : DGLGraph
+        The whole graph.
     input_nodes, output_nodes : Tensor
         int64 global ids, on the CPU: the nodes whose features are read, and those that are computed.
     targets : Tensor or None
@@ -57,7 +59,7 @@ class MiniBatch:
         self.output_nodes = sample.output_nodes
         self.targets = targets
         self.clock = clock or Clock()
-        self._graph = graph
+        self.graph = graph
         self._given_blocks = blocks
         self._num_blocks = num_blocks
         self._x, self._y = x, y
@@ -117,7 +119,7 @@ class MiniBatch:
         """The layers as DGL blocks, made when first looked at."""
         if self._given_blocks is not None:
             return self._given_blocks
-        return to_blocks(self._graph, self.sample, self._num_blocks)
+        return to_blocks(self.graph, self.sample, self._num_blocks)
 
     def __iter__(self) -> Iterator:
         return iter((self.input_nodes, self.output_nodes, self.blocks))
@@ -134,7 +136,7 @@ class MiniBatch:
         return [self.sample.layer_class(index, adjacency, self) for index, adjacency in enumerate(adjacencies)]
 
     def add_penalty(self, penalty: Tensor) -> None:
-        """Add a scalar of the sampler's own (AS-GCN's variance) to this batch's loss; layers call it."""
+        """Add a scalar (AS-GCN's variance, a regulariser) to this batch's loss; layers call it."""
         self._penalties.append(penalty)
 
     def loss(self, logits: Tensor) -> Tensor:

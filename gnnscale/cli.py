@@ -99,9 +99,23 @@ def compare(
     weight_decay: Annotated[
         float | None, typer.Option(help="Of Adam (default: 0.0005)", rich_help_panel="Training")
     ] = None,
+    rest_weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the parameters that the model leaves out of weight decay (default: 0)",
+            rich_help_panel="Training",
+        ),
+    ] = None,
     clip_norm: Annotated[
         float | None,
         typer.Option(help="Bound on the gradient's norm (default: none)", rich_help_panel="Training"),
+    ] = None,
+    inductive: Annotated[
+        bool | None,
+        typer.Option(
+            help="Train on the training nodes and the edges between them, evaluate on the whole graph (default: no)",
+            rich_help_panel="Training",
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
@@ -157,9 +171,10 @@ def compare(
     flags = {
         "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds,
         "out": out, "epochs": epochs, "hidden": hidden, "layers": layers, "dropout": dropout, "norm": norm,
-        "lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm, "batch_size": batch_size,
-        "num_workers": num_workers, "threads": threads, "device": device, "history_dtype": history_dtype,
-        "history_placement": history_placement, "history_ahead": history_ahead,
+        "lr": lr, "weight_decay": weight_decay, "rest_weight_decay": rest_weight_decay, "clip_norm": clip_norm,
+        "inductive": inductive, "batch_size": batch_size, "num_workers": num_workers, "threads": threads,
+        "device": device, "history_dtype": history_dtype, "history_placement": history_placement,
+        "history_ahead": history_ahead,
     }  # fmt: skip
     outcome = _compare(specification, flags, retry_failed, not no_progress)
     raise typer.Exit(1 if outcome.failed else 0)
@@ -173,8 +188,9 @@ def _compare(path: Path | None, flags: dict[str, Any], retry_failed: bool, progr
             from gnnscale.compare.process import start_server
 
             start_server()
+            from gnnscale.compare.plan import make_cells
             from gnnscale.compare.runner import check, run_cells, write_outcome
-            from gnnscale.compare.specification import make_cells, read_specification
+            from gnnscale.compare.specification import read_specification
 
             specification = read_specification(path, flags)
             cells = make_cells(specification, check(specification))

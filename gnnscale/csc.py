@@ -57,6 +57,17 @@ class CSC:
             return None
         return torch.cat([torch.zeros(1).double(), self.weight.double().cumsum(0)])
 
+    @cached_property
+    def out_degree(self) -> Tensor:
+        """Shape (N,), float32: the sum of the weights of a node's out-edges (their number where unweighted)."""
+        weight = torch.ones(self.indices.numel()) if self.weight is None else self.weight
+        return torch.zeros(self.num_nodes).index_add_(0, self.indices, weight)
+
+    @cached_property
+    def mean_log_degree(self) -> float:
+        """The mean of log(d + 1) over the nodes' in-degrees d."""
+        return self.degree.log1p().mean().item()
+
     @classmethod
     def of(cls, graph: dgl.DGLGraph) -> CSC:
         """The arrays of a homogeneous graph on the CPU, made once a graph.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import torch
 from greenlet import getcurrent, greenlet
@@ -15,6 +15,7 @@ from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
 from gnnscale.batch import MiniBatch
 from gnnscale.csc import CSC
+from gnnscale.data.dataset import Dataset
 from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.layer import Layer
 from gnnscale.metrics import score
@@ -22,9 +23,6 @@ from gnnscale.samplers.base import Sample
 from gnnscale.samplers.edges import in_edges
 from gnnscale.samplers.full import whole_graph
 from gnnscale.samplers.gas import HistorySample
-
-if TYPE_CHECKING:
-    from gnnscale.data import Dataset
 
 CHUNK_EDGES = 2_000_000
 
@@ -62,8 +60,9 @@ class Evaluator:
     through the model in step: at each ``layer.exchange`` a chunk writes its rows to a table and waits until every
     chunk has written; then it reads its halo. That is GNNAutoScale with histories that are never stale, so a model
     needs no second method for inference, and writing to a given history refreshes it. The model has to call
-    ``layer.exchange`` before every convolution, the first included, and outside of context managers such as
-    ``torch.autocast``, because other chunks run while it waits.
+    ``layer.exchange`` before every convolution, the first included. Other chunks run while it waits: of context
+    managers that it is in meanwhile, ``torch.no_grad``, ``torch.inference_mode`` and ``torch.autocast`` are its own,
+    and others would be theirs too.
 
     Parameters
     ----------
@@ -99,7 +98,7 @@ class Evaluator:
         self.device = device or torch.device("cpu")
         self._csc = CSC.of(graph)
         self._diagonal = diagonal
-        self._bounds = _chunks(self._csc, chunk_edges)
+        self._bounds = chunks(self._csc.indptr, chunk_edges)
         # One chunk is the whole graph; its normalised weights are worth keeping from one evaluation to the next.
         self._whole: Sample | None = None
         if len(self._bounds) == 1:
@@ -122,7 +121,7 @@ class Evaluator:
         Tensor
             Shape (N, C), on the CPU.
         """
-        with _evaluating(model):
+        with evaluating(model):
             if self._whole is not None:
                 sample = self._whole if history is None else self._whole_with_history
                 batch = MiniBatch(self.graph, sample, device=self.device, history=history)
@@ -142,10 +141,17 @@ class Evaluator:
         else:
             hidden = HistoryStore(self._csc.num_nodes)
 
+        outside = _modes(self.device.type)
+
         def run(number: int, start: int, stop: int) -> None:
             nodes, hop = in_edges(self._csc, self._csc.nodes[start:stop], torch.get_num_threads())
             adjacency = Adjacency(hop, nodes.numel(), self._csc, nodes, diagonal=self._diagonal)
-            pause = getcurrent().parent.switch
+            others = getcurrent().parent.switch
+
+            def pause() -> None:
+                with outside():  # what this chunk has entered is not for the others
+                    others()
+
             sample = _Chunk(
                 nodes, [adjacency], repeats=True, inputs=inputs, hidden=hidden, history=history, pause=pause
             )
@@ -154,39 +160,60 @@ class Evaluator:
 
         # A greenlet stops inside the model's forward, wherever its exchange stands, and goes on from there.
         waiting = []
-        for number, (start, stop) in enumerate(self._bounds):
-            task = greenlet(run)
-            task.switch(number, start, stop)
-            waiting.append(task)
-        while any(not task.dead for task in waiting):
+        try:
+            for number, (start, stop) in enumerate(self._bounds):
+                waiting.append(greenlet(run))
+                waiting[-1].switch(number, start, stop)
+            while any(not task.dead for task in waiting):
+                for task in waiting:
+                    if not task.dead:
+                        task.switch()
+        finally:
+            # After a failure, those that wait leave their contexts here and not when they are collected.
             for task in waiting:
-                if not task.dead:
-                    task.switch()
+                if task:
+                    task.throw()
         return torch.cat([output for output in outputs if output is not None])
 
 
 def infer(
     model: nn.Module,
-    graph: dgl.DGLGraph,
+    data: Dataset | dgl.DGLGraph,
     *,
     history: HistoryStore | None = None,
     chunk_edges: int = CHUNK_EDGES,
     diagonal: float | None = None,
     features: FeatureStore | None = None,
 ) -> Tensor:
-    """Exact outputs of a model for every node, shape (N, C): all neighbours, layer by layer.
+    """Exact outputs of a model for every node: all neighbours, layer by layer, in bounded memory.
 
-    See :class:`Evaluator` for the method and the parameters.
+    See :class:`Evaluator` for the method and the other parameters.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Called as ``model(batch, x)``.
+    data : Dataset or DGLGraph
+        The graph, with features in ``ndata["feat"]``.
+    history : HistoryStore, optional
+        Rewritten with the exact input rows of every hidden layer.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, C), on the CPU.
 
     Examples
     --------
     >>> import gnnscale as gs
     >>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
     >>> model = gs.nn.GCN(data.num_features, 16, data.num_classes)
-    >>> gs.infer(model, data.graph).shape
+    >>> gs.infer(model, data).shape
     torch.Size([1000, 10])
     """
-    evaluator = Evaluator(graph, _device_of(model), chunk_edges=chunk_edges, diagonal=diagonal, features=features)
+    evaluator = Evaluator(
+        graph_of(data), device_of(model), chunk_edges=chunk_edges, diagonal=diagonal, features=features
+    )
     return evaluator.infer(model, history=history)
 
 
@@ -213,8 +240,12 @@ def evaluate(
     >>> sorted(gs.evaluate(model, data))
     ['test', 'train', 'val']
     """
-    logits = infer(model, data.graph, chunk_edges=chunk_edges, diagonal=diagonal, features=features)
-    return scores(data, logits)
+    if not isinstance(data, Dataset):
+        raise TypeError(
+            f"data is of type {type(data).__name__}; pass a gnnscale.Dataset, which says which nodes to score, or "
+            "take the outputs of gnnscale.infer"
+        )
+    return scores(data, infer(model, data, chunk_edges=chunk_edges, diagonal=diagonal, features=features))
 
 
 def scores(data: Dataset, logits: Tensor) -> dict[str, float]:
@@ -224,11 +255,23 @@ def scores(data: Dataset, logits: Tensor) -> dict[str, float]:
     return {name: score(data.metric, logits[nodes], labels[nodes]) for name, nodes in ids.items()}
 
 
-def _chunks(csc: CSC, chunk_edges: int) -> list[tuple[int, int]]:
-    """Bounds of runs of consecutive nodes whose nodes and in-edges together stay within ``chunk_edges``."""
-    work = csc.indptr + torch.arange(csc.num_nodes + 1)  # before node v: v nodes and their edges
+def graph_of(data: Dataset | dgl.DGLGraph) -> dgl.DGLGraph:
+    """The graph of a dataset, or the graph itself."""
+    graph = data.graph if isinstance(data, Dataset) else data
+    if not isinstance(graph, dgl.DGLGraph):
+        raise TypeError(f"data is of type {type(data).__name__}; pass a gnnscale.Dataset or a DGLGraph")
+    return graph
+
+
+def chunks(indptr: Tensor, chunk_edges: int) -> list[tuple[int, int]]:
+    """Bounds of runs of consecutive rows that together with their edges stay within ``chunk_edges``.
+
+    ``indptr``, shape (n + 1,), counts the edges before each row. A single row may have more.
+    """
+    num_rows = indptr.numel() - 1
+    work = indptr + torch.arange(num_rows + 1)  # before row v: v rows and their edges
     bounds, start = [], 0
-    while start < csc.num_nodes:
+    while start < num_rows:
         reach = int(torch.searchsorted(work, work[start] + chunk_edges, right=True)) - 1
         stop = max(reach, start + 1)
         bounds.append((start, stop))
@@ -237,7 +280,8 @@ def _chunks(csc: CSC, chunk_edges: int) -> list[tuple[int, int]]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """The model in evaluation mode."""
     was_training = model.training
     model.eval()
     try:
@@ -246,5 +290,26 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(was_training)
 
 
-def _device_of(model: nn.Module) -> torch.device:
+def device_of(model: nn.Module) -> torch.device:
+    """Where the model's parameters are."""
     return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+def _modes(device_type: str) -> Callable[[], AbstractContextManager]:
+    """A context with torch's modes as they are now."""
+    inference, grad = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+    autocast = None
+    if hasattr(torch, "get_autocast_dtype"):  # from torch 2.4 on
+        autocast = torch.is_autocast_enabled(device_type), torch.get_autocast_dtype(device_type)
+
+    @contextmanager
+    def modes() -> Iterator[None]:
+        with ExitStack() as stack:
+            # Inference mode goes first: leaving it switches gradients on.
+            stack.enter_context(torch.inference_mode(inference))
+            stack.enter_context(torch.set_grad_enabled(grad))
+            if autocast is not None:
+                stack.enter_context(torch.autocast(device_type, enabled=autocast[0], dtype=autocast[1]))
+            yield
+
+    return modes

@@ -52,24 +52,70 @@ class Layer:
         """
         return x
 
-    def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
-        """Apply a convolution: ``conv(layer, x)``, shape (num_dst, F_out), from ``x`` of shape (num_src, F_in)."""
-        return conv(self, x)
+    @property
+    def degree(self) -> Tensor:
+        """In-degrees of the destinations, shape (num_dst,), float32: those of the whole graph, whatever was sampled.
+
+        Sums of weights, if edges have weights; the sampler's own where it replaces them (Cluster-GCN).
+        """
+        return self._adjacency.degree[: self.num_dst]
+
+    @property
+    def num_nodes(self) -> int:
+        """Nodes of the whole graph."""
+        return self._batch.graph.num_nodes()
+
+    @property
+    def mean_log_degree(self) -> float:
+        """The mean of log(d + 1) over the whole graph's in-degrees d (PNA's δ)."""
+        return self._adjacency.mean_log_degree
+
+    @property
+    def edges(self) -> tuple[Tensor, Tensor]:
+        """Source and destination of each drawn edge, rows of this layer, shape (E,) each, integers."""
+        return self._adjacency.hop.indices, self._adjacency.destinations
+
+    def propagate(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
+        """Apply a convolution: ``conv(layer, x, *rows)``.
+
+        Parameters
+        ----------
+        conv : nn.Module
+            Called with a layer, which may be another than this one.
+        x : Tensor
+            Shape (num_src, F).
+        *rows : Tensor
+            What else the convolution wants to know of the destinations (GCNII's first rows): at least num_dst rows
+            each, in the order of the batch's nodes, of which it uses the first ``layer.num_dst``.
+
+        Returns
+        -------
+        Tensor
+            Shape (num_dst, F_out); some samplers add rows of their own.
+        """
+        return conv(self, x, *rows)
 
     def own(self, x: Tensor) -> Tensor:
-        """The rows of the destinations themselves, shape (num_dst, F), from ``x`` of shape (num_src, F)."""
+        """The rows of the destinations themselves, from ``x`` of shape (num_src, F).
+
+        A model adds them to what :meth:`propagate` gave for a residual connection, and a convolution to its sum; the
+        result has as many rows as that, which is num_dst but for samplers that add rows of their own.
+        """
         return x[: self.num_dst]
 
-    def aggregate(self, x: Tensor, norm: str = "mean") -> Tensor:
+    def aggregate(self, x: Tensor, norm: str = "mean", *, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The sampler's estimate of Σ_u Â_vu x_u.
 
         Parameters
         ----------
         x : Tensor
             Shape (num_src, F).
-        norm : {"sym", "mean", "sum"}
+        norm : {"sym", "mean", "sum", "both", "in", "left"}
             The model's normalisation Â, from the degrees of the whole graph: "sym" is D̃^-1/2 (A + I) D̃^-1/2 with
-            D̃ the in-degree plus one (a self-loop of A is replaced), "mean" D⁻¹A, "sum" A.
+            D̃ the in-degree plus one (a self-loop of A is replaced), "mean" D⁻¹A, "sum" A. With the out-degree D' of
+            a source, DGL's modules have three more: "both" is D^-1/2 A D'^-1/2, "in" D^-1/2 A D^-1/2, "left" A D'⁻¹.
+        dropout : callable, optional
+            Applied to the edges' weights, shape (E,); not to that of the own row under "sym".
 
         Returns
         -------
@@ -82,7 +128,7 @@ class Layer:
             If ``x`` does not have a row for each source.
         """
         self._check(x)
-        return self._adjacency.aggregate(x, norm)
+        return self._adjacency.aggregate(x, norm, dropout)
 
     def attend(
         self,
@@ -145,10 +191,88 @@ class Layer:
                     f"{name}_scores have the shape {tuple(scores.shape)}; in layer {self.index} it has to be "
                     f"({rows}, {num_heads})"
                 )
-        if not num_heads or x.shape[1] % num_heads:
-            raise ValueError(f"x has {x.shape[1]} columns, which {num_heads} heads cannot share equally")
+        _check_heads(x, num_heads)
         dropout = dropout or nn.Identity()
         return self._adjacency.attend(x, source_scores, target_scores, negative_slope=negative_slope, dropout=dropout)
+
+    def attend_edges(self, x: Tensor, scores: Tensor, *, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """Attention over a node's in-edges, with scores of one's own (GATv2; DGL's attention modules).
+
+        Row v of a head is Σ_u m_vu exp(e_vu) x_u / Σ_u m_vu exp(e_vu) over the edges drawn, with m as for
+        :meth:`attend`. A self-loop is an edge like any other, and the node's own row does not take part without one.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape (num_src, H·D): D columns a head, head after head.
+        scores : Tensor
+            Shape (E, H): e, in the order of :attr:`edges`.
+        dropout : callable, optional
+            Applied to the attention weights after the softmax.
+
+        Returns
+        -------
+        Tensor
+            Shape (num_dst, H·D). A node without drawn edges gets zeros.
+
+        Raises
+        ------
+        ValueError
+            If a shape does not fit the layer.
+
+        Examples
+        --------
+        >>> import torch
+        >>> import gnnscale as gs
+        >>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
+        >>> batch = next(iter(gs.DataLoader(data.graph, data.train_ids, gs.samplers.FullSampler())))
+        >>> (layer,) = batch.layers(1)
+        >>> source, destination = layer.edges
+        >>> equal = torch.zeros(len(source), 1)
+        >>> mean = layer.attend_edges(batch.x, equal)
+        >>> bool((mean - layer.aggregate(batch.x, "mean")).abs().max() < 1e-5)
+        True
+        """
+        self._check(x)
+        num_edges = len(self._adjacency.hop.indices)
+        if scores.dim() != 2 or len(scores) != num_edges:
+            raise ValueError(
+                f"scores have the shape {tuple(scores.shape)}; in layer {self.index} it has to be ({num_edges}, heads)"
+            )
+        _check_heads(x, scores.shape[1])
+        return self._adjacency.attend_edges(scores, x, dropout=dropout or nn.Identity())
+
+    def reduce(self, x: Tensor, reduction: str) -> Tensor:
+        """The largest or smallest of the neighbours' rows, column by column, over the edges drawn.
+
+        With all neighbours it is exact. Of a sample it is what was drawn and nothing more: no importance makes an
+        extreme unbiased.
+
+        Parameters
+        ----------
+        x : Tensor
+            Shape (num_src, F).
+        reduction : {"max", "min"}
+
+        Returns
+        -------
+        Tensor
+            Shape (num_dst, F). A node without drawn edges gets zeros. Where several rows share the extreme, its
+            gradient is shared out equally.
+
+        Raises
+        ------
+        ValueError
+            If ``x`` does not have a row for each source, or the reduction is not known.
+        """
+        self._check(x)
+        if reduction not in ("max", "min"):
+            raise ValueError(f"reduction={reduction!r} is not known; use 'max' or 'min'")
+        return self._adjacency.reduce(x, reduction)
+
+    def add_penalty(self, penalty: Tensor) -> None:
+        """Add a scalar to the batch's loss (a convolution's regulariser)."""
+        self._batch.add_penalty(penalty)
 
     def _check(self, x: Tensor) -> None:
         if x.dim() != 2 or x.shape[0] != self.num_src:
@@ -156,6 +280,11 @@ class Layer:
                 f"x has the shape {tuple(x.shape)} and layer {self.index} reads {self.num_src} rows; pass "
                 "layer.exchange(x), or batch.x in the first layer"
             )
+
+
+def _check_heads(x: Tensor, num_heads: int) -> None:
+    if not num_heads or x.shape[1] % num_heads:
+        raise ValueError(f"x has {x.shape[1]} columns, which {num_heads} heads cannot share equally")
 
 
 class HistoryLayer(Layer):

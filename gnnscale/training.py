@@ -25,6 +25,28 @@ def default_batch_size(sampler: Any) -> int | None:
     return getattr(sampler, "default_batch_size", 512)
 
 
+def parameter_groups(model: nn.Module, weight_decay: float, rest_weight_decay: float = 0.0) -> list[dict[str, Any]]:
+    """A model's parameters in groups for an optimiser, each with its weight decay.
+
+    The model's own method ``parameter_groups(weight_decay, rest_weight_decay)`` gives them where it has one;
+    otherwise all parameters have ``weight_decay``.
+
+    Raises
+    ------
+    ValueError
+        If ``rest_weight_decay`` is not 0 and the model has no such method.
+    """
+    groups = getattr(model, "parameter_groups", None)
+    if groups is not None:
+        return groups(weight_decay, rest_weight_decay)
+    if rest_weight_decay:
+        raise ValueError(
+            f"rest_weight_decay={rest_weight_decay} is for parameters that have no weight_decay, and all of "
+            f"{type(model).__name__}'s have it; leave it out, or give the model a method parameter_groups"
+        )
+    return [{"params": list(model.parameters()), "weight_decay": weight_decay}]
+
+
 @dataclass(frozen=True)
 class Point:
     """One point of a training curve. Seconds are cumulative since the start of training.
@@ -112,7 +134,9 @@ def train(
     batch_size: int | None = None,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
+    rest_weight_decay: float = 0.0,
     clip_norm: float | None = None,
+    inductive: bool = False,
     seed: int = 0,
     num_workers: int = 0,
     device: str | torch.device = "cpu",
@@ -129,8 +153,8 @@ def train(
     Parameters
     ----------
     model : nn.Module
-        Called as ``model(batch, x)``. ``model.parameter_groups(weight_decay)`` says which parameters decay, where
-        it exists; otherwise all do.
+        Called as ``model(batch, x)``. ``model.parameter_groups(weight_decay, rest_weight_decay)`` gives the groups
+        for the optimiser, where it exists; otherwise all parameters have ``weight_decay``.
     data : Dataset
         Graph, ids and metric.
     sampler : Sampler
@@ -141,8 +165,15 @@ def train(
         Seeds a batch; the sampler's ``default_batch_size``, or 512 where it has none.
     lr, weight_decay : float
         Of Adam.
+    rest_weight_decay : float
+        Weight decay of the parameters that the model's ``parameter_groups`` leaves out of ``weight_decay``, such as
+        the last convolution of a GCN.
     clip_norm : float, optional
         Largest norm of the gradient over the model's parameters.
+    inductive : bool
+        Whether training sees the training nodes and the edges between them alone
+        (:meth:`gnnscale.data.Dataset.training_subgraph`), as in GraphSAGE and GraphSAINT; evaluation is on the whole
+        graph in any case. Histories are then of the training nodes, and what fills and refreshes them runs on these.
     seed : int
         Of the batches. Seed torch yourself for the model's initial weights and its dropout.
     num_workers : int
@@ -154,7 +185,7 @@ def train(
     history_ahead : bool
         As for :class:`gnnscale.DataLoader`.
     features : FeatureStore, optional
-        Where features are, instead of ``data.graph.ndata["feat"]``.
+        Where features are, instead of ``data.graph.ndata["feat"]``. Not together with ``inductive``.
     checkpoint : str or Path, optional
         A file that is rewritten after each epoch and from which the same call goes on after a kill, with the same
         curve as if nothing had happened: it holds the model, the optimiser, torch's random numbers, the points so
@@ -169,7 +200,7 @@ def train(
     FloatingPointError
         If the loss is not finite; the points so far have been given to ``on_point``.
     ValueError
-        As :class:`gnnscale.DataLoader`.
+        As :class:`gnnscale.DataLoader`, and as :func:`parameter_groups`.
 
     Examples
     --------
@@ -182,11 +213,19 @@ def train(
     """
     if epochs < 1:
         raise ValueError(f"epochs={epochs} has to be at least 1")
+    if inductive and features is not None:
+        raise ValueError(
+            "features= holds rows of the whole graph, and inductive=True trains on a part of it; store the features in "
+            'data.graph.ndata["feat"], or leave inductive out'
+        )
+    start = now()
+    seen = data.training_subgraph() if inductive else data
+    subgraph_seconds = now() - start
     if batch_size is None:
-        batch_size = default_batch_size(sampler) or data.train_ids.numel()
+        batch_size = default_batch_size(sampler) or seen.train_ids.numel()
     loader = DataLoader(
-        data.graph,
-        data.train_ids,
+        seen.graph,
+        seen.train_ids,
         sampler,
         device,
         batch_size=batch_size,
@@ -198,21 +237,24 @@ def train(
         features=features,
     )
     model = model.to(loader.device)
-    groups = getattr(model, "parameter_groups", None)
-    parameters = groups(weight_decay) if groups else [{"params": model.parameters(), "weight_decay": weight_decay}]
+    parameters = parameter_groups(model, weight_decay, rest_weight_decay)
     if loader.parameters():
         parameters = [*parameters, {"params": loader.parameters(), "weight_decay": 0.0}]
     optimizer = torch.optim.Adam(parameters, lr=lr)
-    evaluator = Evaluator(data.graph, loader.device, diagonal=getattr(sampler, "diag_lambda", None), features=features)
-    result = TrainingResult(prepare_seconds=loader.prepare_seconds)
+    diagonal = getattr(sampler, "diag_lambda", None)
+    evaluator = Evaluator(data.graph, loader.device, diagonal=diagonal, features=features)
+    # What writes histories goes over the nodes that have them.
+    refresher = Evaluator(seen.graph, loader.device, diagonal=diagonal) if inductive else evaluator
+    result = TrainingResult(prepare_seconds=subgraph_seconds + loader.prepare_seconds)
     clock = Clock(loader.device)
     saved = None
     if checkpoint is not None:
         settings = {
             # Without the address, which is another one in each process.
             "sampler": re.sub(r" at 0x[0-9a-f]+", "", repr(sampler)),
-            "seed": seed, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "clip_norm": clip_norm,
-            "num_nodes": data.num_nodes, "num_train": data.train_ids.numel(),
+            "seed": seed, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
+            "rest_weight_decay": rest_weight_decay, "clip_norm": clip_norm,
+            "inductive": inductive, "num_nodes": data.num_nodes, "num_train": data.train_ids.numel(),
         }  # fmt: skip
         saved = SavedRun(checkpoint, settings, model, optimizer, loader)
     if saved is not None and (progress := saved.restore()) is not None:
@@ -224,7 +266,7 @@ def train(
                 on_point(point)
     elif loader.history is not None:
         start = now(loader.device)
-        evaluator.infer(model, history=loader.history)
+        refresher.infer(model, history=loader.history)
         loader.history.flush()
         result.prepare_seconds += now(loader.device) - start
     refreshed = loader.history if getattr(sampler, "refresh", False) else None
@@ -239,13 +281,16 @@ def train(
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss} in epoch {epoch}; try a smaller lr or clip_norm=1.0")
         columns = traffic.columns()
-        start = now(loader.device)
-        logits = evaluator.infer(model, history=refreshed)
+        logits = None
         if refreshed is not None:
             # Part of the method, not only a look at it: without it the histories would be older.
+            start = now(loader.device)
+            logits = refresher.infer(model, history=refreshed)
             refreshed.flush()
             clock.seconds["history"] += now(loader.device) - start
             train_seconds += now(loader.device) - start
+        if logits is None or inductive:
+            logits = evaluator.infer(model)
         measured = scores(data, logits)
         point = Point(
             epoch=epoch,

@@ -13,8 +13,9 @@ import torch
 from typer.testing import CliRunner
 
 from gnnscale.cli import app
+from gnnscale.compare.plan import Facts, make_cells
 from gnnscale.compare.results import read_results
-from gnnscale.compare.specification import Facts, SpecificationError, make_cells, read_specification
+from gnnscale.compare.specification import SpecificationError, read_specification
 from gnnscale.loader import DataLoader
 from gnnscale.plugins import find_sampler
 from gnnscale.samplers import GASSampler, make_sampler

@@ -14,14 +14,13 @@ from typing import Any
 
 import torch
 
+from gnnscale.compare.plan import Cell, Choice, Combination, Facts
 from gnnscale.compare.process import Send, describe
-from gnnscale.compare.settings import PER_SAMPLER
-from gnnscale.compare.specification import Cell, Choice, Facts
 from gnnscale.data import Dataset, dataset_names, load
 from gnnscale.history import HistoryStore
 from gnnscale.nn import MODELS
 from gnnscale.samplers import make_sampler
-from gnnscale.training import Point, train
+from gnnscale.training import Point, parameter_groups, train
 
 
 def run_cell(send: Send, cell: Cell) -> None:
@@ -43,19 +42,24 @@ def run_cell(send: Send, cell: Cell) -> None:
     # The same seed before every model: all samplers start from the same weights.
     torch.manual_seed(cell.seed)
     model = build_model(cell.model, data)
+    num_nodes = nodes_seen(training, data)
     sampler = make_sampler(
-        cell.sampler.name, num_layers=cell.model.arguments["layers"], num_nodes=data.num_nodes,
-        **cell.sampler.arguments,
-    )  # fmt: skip
+        cell.sampler.name, num_layers=cell.model.arguments["layers"], num_nodes=num_nodes, **cell.sampler.arguments
+    )
 
     def on_point(point: Point) -> None:
         send(("point", asdict(point), peak_memory_mb()))
 
     send(("stage", "preparing"))
     settings = {name: value for name, value in training.items() if name != "threads"}
-    with _history(settings, sampler, data.num_nodes) as history:
+    with _history(settings, sampler, num_nodes) as history:
         result = train(model, data, sampler, seed=cell.seed, on_point=on_point, history=history, **settings)
     send(("end", result.prepare_seconds, peak_memory_mb()))
+
+
+def nodes_seen(training: dict[str, Any], data: Dataset) -> int:
+    """Nodes of the graph that training sees."""
+    return data.train_ids.numel() if training["inductive"] else data.num_nodes
 
 
 @contextmanager
@@ -70,42 +74,23 @@ def _history(settings: dict[str, Any], sampler: Any, num_nodes: int) -> Iterator
         yield HistoryStore(num_nodes, dtype=dtype, placement=placement, path=path, device=settings["device"])
 
 
-def check_dataset(
-    send: Send,
-    dataset: Choice,
-    data_dir: Path | None,
-    models: list[Choice],
-    samplers: list[Choice],
-    device: str,
-) -> None:
+def check_dataset(send: Send, dataset: Choice, data_dir: Path | None, combinations: list[Combination]) -> None:
     """Load a dataset and build every model and sampler for it, before any time goes into training.
 
     Sends ``("problem", sentence)`` for each thing that cannot work, and ``("facts", Facts)``.
     """
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        send(("problem", f"device is {device!r}, but torch {torch.__version__} finds no CUDA GPU here; "
-                         "use device 'cpu', or install a CUDA build of torch."))  # fmt: skip
+    for device in {combination.training["device"] for combination in combinations}:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            send(("problem", f"device is {device!r}, but torch {torch.__version__} finds no CUDA GPU here; "
+                             "use device 'cpu', or install a CUDA build of torch."))  # fmt: skip
     try:
         data = load(dataset.name, data_dir, **dataset.arguments)
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
         send(("problem", describe(error)))
         return
-    for model in models:
-        try:
-            build_model(model, data)
-        except (ValueError, TypeError) as error:
-            send(("problem", f"model {model.label}: {describe(error)}"))
-        for sampler in samplers:
-            own = {name: value for name, value in sampler.arguments.items() if name not in PER_SAMPLER}
-            layers = model.arguments["layers"]
-            try:
-                made = make_sampler(sampler.name, num_layers=layers, num_nodes=data.num_nodes, **own)
-                of_histories = [name for name in sampler.arguments if name.startswith("history_")]
-                if of_histories and not getattr(made, "keeps_history", False):
-                    raise ValueError(f"{of_histories[0]} means nothing to it: it keeps no histories; leave it out")
-            except (ValueError, TypeError) as error:
-                text = describe(error)
-                send(("problem", text if sampler.short_name in text else f"sampler {sampler.label}: {text}"))
+    for combination in combinations:
+        for problem in problems_with(combination, data):
+            send(("problem", problem))
     digest = content_digest(data)
     if dataset.name not in dataset_names():
         # A file of the user's may change in any of its splits.
@@ -113,6 +98,28 @@ def check_dataset(
         digest = hashlib.blake2b("".join([digest, *map(content_digest, splits)]).encode(), digest_size=16).hexdigest()
     facts = Facts(data.num_nodes, data.num_edges, data.num_splits, data.metric, digest)
     send(("facts", facts))
+
+
+def problems_with(combination: Combination, data: Dataset) -> Iterator[str]:
+    """A sentence for each of a model and a sampler that cannot be built, or not with these settings."""
+    model, sampler, training = combination.model, combination.sampler, combination.training
+    try:
+        parameter_groups(build_model(model, data), training["weight_decay"], training["rest_weight_decay"])
+    except (ValueError, TypeError) as error:
+        yield f"model {model.label}: {describe(error)}"
+    try:
+        made = make_sampler(
+            sampler.name,
+            num_layers=model.arguments["layers"],
+            num_nodes=nodes_seen(training, data),
+            **sampler.arguments,
+        )
+        of_histories = sorted(name for name in combination.own if name.startswith("history_"))
+        if of_histories and not getattr(made, "keeps_history", False):
+            raise ValueError(f"{of_histories[0]} means nothing to it: it keeps no histories; leave it out")
+    except (ValueError, TypeError) as error:
+        text = describe(error)
+        yield text if sampler.short_name in text else f"sampler {sampler.label}: {text}"
 
 
 def build_model(model: Choice, data: Dataset) -> torch.nn.Module:

@@ -12,9 +12,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from gnnscale.compare.plan import Cell
 from gnnscale.compare.plots import METRIC_NAMES
 from gnnscale.compare.results import at_best_epochs
-from gnnscale.compare.specification import Cell
 
 
 class PlainDisplay:

@@ -1,4 +1,4 @@
-"""Reads ``gas(num_parts=40, batch_size=10)``: a name, and arguments that are plain values."""
+"""Reads ``gas(num_parts=40, batch_size=10)``, a name and arguments that are plain values, and what seeds may be."""
 
 from __future__ import annotations
 
@@ -128,3 +128,32 @@ def format_choice(name: str, arguments: dict[str, Any]) -> str:
     """
     inside = ", ".join(f"{argument}={value!r}" for argument, value in arguments.items())
     return f"{name}({inside})" if inside else name
+
+
+def parse_seeds(value: Any) -> list[int]:
+    """The seeds that are meant: a number says how many, a list says which; both may be text.
+
+    Raises
+    ------
+    ValueError
+        It is neither.
+
+    Examples
+    --------
+    >>> parse_seeds(3), parse_seeds("5,7"), parse_seeds([4])
+    ([0, 1, 2], [5, 7], [4])
+    """
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not parts or not all(part.isdecimal() for part in parts):
+            raise ValueError(f"seeds is {value!r}; it must be a number such as 3, or a list such as 0,5,7.")
+        value = [int(part) for part in parts] if "," in value else int(parts[0])
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return list(range(value))
+    whole = isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**63 for seed in value)
+    if not whole or not value or len(set(value)) < len(value):
+        raise ValueError(
+            f"seeds is {value!r}; it must be a whole number from 1 up (3 means seeds 0, 1 and 2) "
+            "or a list of different whole numbers from 0 up."
+        )
+    return value

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gnnscale.compare.specification import Cell
+from gnnscale.compare.plan import Cell
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from gnnscale.compare.cell import check_dataset, run_cell
+from gnnscale.compare.plan import Cell, Facts
 from gnnscale.compare.plots import draw_curves
 from gnnscale.compare.process import run_in_process
 from gnnscale.compare.results import (
@@ -21,7 +22,7 @@ from gnnscale.compare.results import (
     write_results,
     write_summary,
 )
-from gnnscale.compare.specification import Cell, Facts, Specification, SpecificationError
+from gnnscale.compare.specification import Specification, SpecificationError
 
 
 class Display(Protocol):
@@ -105,8 +106,7 @@ def check(specification: Specification) -> dict[str, Facts]:
             else:
                 problems.append(content)
 
-        arguments = (dataset, specification.data_dir, specification.models, specification.samplers,
-                     specification.training["device"])  # fmt: skip
+        arguments = (dataset, specification.data_dir, specification.combinations_of(dataset))
         log = cells / f"check-{Path(dataset.name).stem}.log"
         status = run_in_process(check_dataset, arguments, log, on_message)
         if status != "ok":

@@ -41,9 +41,17 @@ TRAINING: dict[str, Setting] = {
     "weight_decay": Setting(
         5e-4, "weight decay of Adam", "a number from 0 up", lambda v: _is_number(v) and v >= 0
     ),
+    "rest_weight_decay": Setting(
+        0.0, "weight decay of the parameters that a model's own rule leaves out of weight_decay", "a number from 0 up",
+        lambda v: _is_number(v) and v >= 0,
+    ),
     "clip_norm": Setting(
         None, "bound on the gradient's norm (default: none)", "a number above 0",
         lambda v: _is_number(v) and v > 0,
+    ),
+    "inductive": Setting(
+        False, "whether training sees the training nodes and the edges between them alone; evaluation sees all",
+        "true or false", lambda v: isinstance(v, bool),
     ),
     "num_workers": _count(0, "threads that sample ahead while the model computes", least=0),
     "threads": _count(None, "threads of torch in a cell (default: all cores)"),
@@ -67,7 +75,8 @@ TRAINING: dict[str, Setting] = {
 
 #: The training settings that one sampler may have for itself, beside the arguments of its constructor.
 PER_SAMPLER = (
-    "epochs", "batch_size", "lr", "weight_decay", "clip_norm", "history_dtype", "history_placement", "history_ahead",
+    "epochs", "batch_size", "lr", "weight_decay", "rest_weight_decay", "clip_norm",
+    "history_dtype", "history_placement", "history_ahead",
 )  # fmt: skip
 
 #: The shape of a model, under ``[model]`` for all models or ``[model.gcn]`` for one.

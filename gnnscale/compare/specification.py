@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import hashlib
 import inspect
-import json
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gnnscale.compare.parse import format_choice, parse_choice, split_list, split_name
+from gnnscale.compare.cases import KINDS, Case, names_of, read_cases, settle
+from gnnscale.compare.names import did_you_mean
+from gnnscale.compare.parse import format_choice, parse_choice, parse_seeds, split_list, split_name
+from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
 from gnnscale.data import dataset_names
 from gnnscale.nn import MODELS
@@ -36,25 +36,6 @@ class SpecificationError(ValueError):
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A dataset, a model or a sampler by name, with its arguments and the name it has in results.
-
-    The name of a sampler in a file of the user's is the file's absolute path and the class; ``digest`` is a hash of
-    the file of a sampler that is not gnnscale's own.
-    """
-
-    name: str
-    arguments: dict[str, Any]
-    label: str
-    digest: str = ""
-
-    @property
-    def short_name(self) -> str:
-        """The name; of a sampler in a file, the class."""
-        return self.name.rpartition(":")[2] if is_file_choice(self.name) else self.name
-
-
-@dataclass(frozen=True)
 class Specification:
     """A comparison as asked for; :func:`read_specification` makes one, and refuses what cannot work."""
 
@@ -65,105 +46,11 @@ class Specification:
     training: dict[str, Any]
     out: Path
     data_dir: Path | None
+    combinations: list[Combination] = field(default_factory=list)
 
-
-@dataclass(frozen=True)
-class Facts:
-    """What a loaded dataset says of itself: ``digest`` is a hash of its content."""
-
-    num_nodes: int
-    num_edges: int
-    num_splits: int
-    metric: str
-    digest: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One (dataset, model, sampler, seed, settings): the unit of running, resuming and failing."""
-
-    dataset: Choice
-    model: Choice
-    sampler: Choice
-    seed: int
-    training: dict[str, Any]
-    data_dir: Path | None
-    facts: Facts
-
-    @property
-    def split(self) -> int:
-        """The split that this seed trains on: seeds go round the splits that the dataset has."""
-        return self.seed % self.facts.num_splits
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """Everything that decides the result; a cell with the same settings is the same cell.
-
-        The data counts by its content, and so does a sampler in a file: a folder may move, and a changed file is
-        never mistaken for the old one.
-        """
-        own = {"sampler_digest": self.sampler.digest} if self.sampler.digest else {}
-        return {
-            "dataset": self.dataset.name,
-            "dataset_arguments": self.dataset.arguments,
-            "data": self.facts.digest,
-            "split": self.split,
-            "model": self.model.name,
-            "model_arguments": self.model.arguments,
-            "sampler": self.sampler.short_name,
-            **own,
-            "sampler_arguments": self.sampler.arguments,
-            "seed": self.seed,
-            "training": self.training,
-        }
-
-    @property
-    def file_name(self) -> str:
-        """A readable name and a hash of :attr:`settings`, without an ending."""
-        settings = {key: value for key, value in self.settings.items() if key != "dataset"}
-        text = json.dumps(settings, sort_keys=True, default=repr)
-        names = f"{Path(self.dataset.name).stem} {self.model.name} {self.sampler.short_name} seed{self.seed}"
-        readable = re.sub(r"[^A-Za-z0-9]+", "-", names).strip("-").lower()
-        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
-
-    def __str__(self) -> str:
-        return f"{self.dataset.label} {self.model.label} {self.sampler.label} seed {self.seed}"
-
-
-def make_cells(specification: Specification, facts: Mapping[str, Facts]) -> list[Cell]:
-    """List the cells of a comparison in the order in which they run.
-
-    Seeds are the outer loop, so that a comparison which is stopped early has every sampler.
-
-    Parameters
-    ----------
-    specification : Specification
-    facts : mapping of str to Facts
-        What each dataset says of itself, by its label.
-
-    Returns
-    -------
-    list of Cell
-    """
-    cells = []
-    for dataset in specification.datasets:
-        for seed in specification.seeds:
-            for model in specification.models:
-                for sampler in specification.samplers:
-                    own = {name: sampler.arguments[name] for name in PER_SAMPLER if name in sampler.arguments}
-                    rest = {name: value for name, value in sampler.arguments.items() if name not in own}
-                    cells.append(
-                        Cell(
-                            dataset,
-                            model,
-                            replace(sampler, arguments=rest),
-                            seed,
-                            {**specification.training, **own},
-                            specification.data_dir,
-                            facts[dataset.label],
-                        )
-                    )
-    return cells
+    def combinations_of(self, dataset: Choice) -> list[Combination]:
+        """Those of one dataset, in the order of the models and samplers."""
+        return [combination for combination in self.combinations if combination.dataset.label == dataset.label]
 
 
 def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specification:
@@ -213,31 +100,41 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SpecificationError([f"{path} is not valid TOML: {error}."]) from None
 
 
-def _did_you_mean(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    guess = f"did you mean {near[0]!r}? " if near else ""
-    return f"{guess}Known: {', '.join(names)}."
-
-
 class _Reader:
     """Reads one specification, gathering problems instead of stopping at the first."""
 
-    KINDS = ("dataset", "model", "sampler")
-    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", *KINDS)
+    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", *KINDS, "case")
 
     def __init__(self, file: dict[str, Any], flags: dict[str, Any], path: Path | None) -> None:
         self.file, self.flags, self.path = file, flags, path
         self.known = {"dataset": set(dataset_names()), "model": set(MODELS), "sampler": {*SAMPLERS, *offered()}}
         self.problems: list[str] = []
-        self.problems += [f"unknown key {key!r}: {_did_you_mean(key, self.KEYS)}" for key in file
+        self.problems += [f"unknown key {key!r}: {did_you_mean(key, self.KEYS)}" for key in file
                           if key not in self.KEYS]  # fmt: skip
 
     def read(self) -> Specification:
-        datasets, models, samplers = (self.choices(kind) for kind in self.KINDS)
-        training = self.training()
+        choices = {kind: self.choices(kind) for kind in KINDS}
+        training, seeds = self.training(), self.seeds()
+        cases = self.cases(choices)
+        combinations = [
+            settle(dict(zip(KINDS, three, strict=True)), training, seeds, cases, self.flags)
+            for three in product(*choices.values())
+        ]
+        datasets, models, samplers = choices.values()
         return Specification(
-            datasets, models, samplers, self.seeds(), training, self.out(datasets), self.folder("data_dir")
+            datasets, models, samplers, seeds, training, self.out(datasets), self.folder("data_dir"), combinations
+        )
+
+    def cases(self, choices: dict[str, list[Choice]]) -> list[Case]:
+        known = {kind: {name for choice in some for name in names_of(choice)} for kind, some in choices.items()}
+        # A flag may leave out what a case is for, as it may what [sampler.gas] is for.
+        for kind in KINDS:
+            if kind + "s" in self.flags:
+                whole = _Reader(self.file, {}, self.path)
+                listed = whole.choices(kind) if kind != "dataset" or "datasets" in self.file else []
+                known[kind] |= {name for choice in listed for name in names_of(choice)} or self.known[kind]
+        return read_cases(
+            self.file.get("case", []), known, choices["model"], self.problem_with_signature, self.problems
         )
 
     def check(self, name: str, value: Any, settings: Any, where: str = "") -> None:
@@ -260,7 +157,7 @@ class _Reader:
         for name in table:
             if name not in TRAINING or name == "epochs":
                 known = [name for name in TRAINING if name != "epochs"]
-                self.problems.append(f"unknown key {name!r} in [train]: {_did_you_mean(name, known)}")
+                self.problems.append(f"unknown key {name!r} in [train]: {did_you_mean(name, known)}")
         top = {"epochs": self.file["epochs"]} if "epochs" in self.file else {}
         values = {name: setting.default for name, setting in TRAINING.items()}
         chosen = {**table, **top, **{name: self.flags[name] for name in TRAINING if name in self.flags}}
@@ -271,23 +168,11 @@ class _Reader:
         return values
 
     def seeds(self) -> list[int]:
-        value = self.flags.get("seeds", self.file.get("seeds", 1))
-        if isinstance(value, str):
-            parts = [part.strip() for part in value.split(",") if part.strip()]
-            if not parts or not all(part.isdecimal() for part in parts):
-                self.problems.append(f"seeds is {value!r}; it must be a number such as 3, or a list such as 0,5,7.")
-                return []
-            value = [int(part) for part in parts] if "," in value else int(parts[0])
-        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
-            return list(range(value))
-        whole = isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**63 for seed in value)
-        if not whole or not value or len(set(value)) < len(value):
-            self.problems.append(
-                f"seeds is {value!r}; it must be a whole number from 1 up (3 means seeds 0, 1 and 2) "
-                "or a list of different whole numbers from 0 up."
-            )
+        try:
+            return parse_seeds(self.flags.get("seeds", self.file.get("seeds", 1)))
+        except ValueError as error:
+            self.problems.append(str(error))
             return []
-        return value
 
     def folder(self, key: str) -> Path | None:
         value = self.flags.get(key, self.file.get(key))
@@ -321,7 +206,7 @@ class _Reader:
             self.problems.append(f"{key} is {value!r}; it must be a list of names.")
             return []
         self.check_tables(kind, value)
-        choices = [choice for text in value if (choice := self.choice(kind, text)) is not None]
+        choices = [choice for text in value if (choice := self.choice(kind, text))]
         return self.label(kind, choices)
 
     def check_tables(self, kind: str, texts: list[str]) -> None:
@@ -331,10 +216,10 @@ class _Reader:
             if kind == "model" and name in MODEL and not isinstance(value, dict):
                 self.check(name, value, MODEL, "[model] ")
             elif name not in known and not (kind == "sampler" and is_file_choice(name)):
-                self.problems.append(f"unknown {kind} {name!r} in [{kind}.{name}]: {_did_you_mean(name, known)}")
+                self.problems.append(f"unknown {kind} {name!r} in [{kind}.{name}]: {did_you_mean(name, known)}")
 
-    def choice(self, kind: str, text: str) -> tuple[Choice, dict[str, Any]] | None:
-        """A choice, labelled as it was written, and the arguments that stood in brackets."""
+    def choice(self, kind: str, text: str) -> Choice | None:
+        """A choice, labelled as it was written."""
         try:
             is_file = kind == "dataset" and Path(text).exists()
             name, own = (text, {}) if is_file else parse_choice(text)
@@ -343,7 +228,7 @@ class _Reader:
             return None
         is_path = _is_path(name) if kind == "dataset" else kind == "sampler" and is_file_choice(name)
         if name not in self.known[kind] and not is_path:
-            self.problems.append(f"unknown {kind} {name!r}: {_did_you_mean(name, self.known[kind])}")
+            self.problems.append(f"unknown {kind} {name!r}: {did_you_mean(name, self.known[kind])}")
             return None
         # Flags override the file; what stands in brackets is the most specific and overrides both.
         arguments = dict(self.table(kind, name)) if name in self.table(kind) else {}
@@ -353,7 +238,7 @@ class _Reader:
             flags = {key: self.flags[key] for key in MODEL if key in self.flags}
             arguments = {**defaults, **shared, **arguments, **flags}
             self.check_arguments(name, {**arguments, **own}, MODEL)
-            self.check_signature(name, {**arguments, **own})
+            self.problems += self.problem_with_signature(name, {**arguments, **own})
         if kind == "sampler" and "num_layers" in {**arguments, **own}:
             self.problems.append(f"sampler {name} has no setting 'num_layers': it follows from the model's layers.")
         if kind == "dataset" and "split" in {**arguments, **own}:
@@ -362,9 +247,8 @@ class _Reader:
             arguments = {key: value for key, value in arguments.items()
                          if key not in PER_SAMPLER or key not in self.flags}  # fmt: skip
             self.check_arguments(name, {**arguments, **own}, {key: TRAINING[key] for key in PER_SAMPLER})
-        choice = Choice(name, {**arguments, **own}, format_choice(name, own))
-        found = self.located(choice) if kind == "sampler" else choice
-        return None if found is None else (found, own)
+        choice = Choice(name, {**arguments, **own}, format_choice(name, own), brackets=own)
+        return self.located(choice) if kind == "sampler" else choice
 
     def located(self, sampler: Choice) -> Choice | None:
         """The sampler with the place and the digest of its file. No code of others runs here, only in the cells."""
@@ -384,20 +268,21 @@ class _Reader:
             if key in settings:
                 self.check(key, value, settings, f"{name}: ")
 
-    def check_signature(self, name: str, arguments: dict[str, Any]) -> None:
+    def problem_with_signature(self, name: str, arguments: dict[str, Any]) -> list[str]:
+        """A sentence for each argument that the model's constructor does not know."""
         taken = {"in_size", "out_size", "hidden_size", "num_layers"}
         known = set(MODEL) | (set(inspect.signature(MODELS[name]).parameters) - taken)
-        self.problems += [f"model {name} has no setting {key!r}: {_did_you_mean(key, known)}"
-                          for key in arguments if key not in known]  # fmt: skip
+        return [f"model {name} has no setting {key!r}: {did_you_mean(key, known)}"
+                for key in arguments if key not in known]  # fmt: skip
 
-    def label(self, kind: str, choices: list[tuple[Choice, dict[str, Any]]]) -> list[Choice]:
+    def label(self, kind: str, choices: list[Choice]) -> list[Choice]:
         """Plain names where they tell the choices apart, else names with arguments, else all that was written."""
-        plain = [choice.short_name for choice, _ in choices]
+        plain = [choice.short_name for choice in choices]
         if kind == "dataset":
             plain = [Path(name).stem if _is_path(name) else name for name in plain]
-        detailed = [format_choice(name, own) for name, (_, own) in zip(plain, choices, strict=True)]
+        detailed = [format_choice(name, choice.brackets) for name, choice in zip(plain, choices, strict=True)]
         labelled = []
-        for i, (choice, _) in enumerate(choices):
+        for i, choice in enumerate(choices):
             unique = (names[i] for names in (plain, detailed) if names.count(names[i]) == 1)
             labelled.append(replace(choice, label=next(unique, choice.label)))
         counts = Counter(choice.label for choice in labelled)

@@ -61,6 +61,7 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     *,
     split: int = 0,
+    standardize: bool = False,
     **options: Any,
 ) -> Dataset:
     """Load a dataset by name, from a file, or generate it.
@@ -76,6 +77,8 @@ def load(
         into it. Generators need no files.
     split : int
         Which split of the nodes, where a dataset has several.
+    standardize : bool
+        Whether each feature column is shifted and scaled to mean 0 and variance 1 over the training nodes.
     **options
         Of a generator, such as ``num_nodes`` and ``seed``, or of a file: ``undirected``, ``metric``,
         ``allow_unseen_classes``.
@@ -104,6 +107,8 @@ def load(
         raise FileNotFoundError(f"data_dir {folder} is not a folder; give the folder that holds the files.")
     if isinstance(split, bool) or not isinstance(split, int):
         raise TypeError(f"split is {split!r}; give the number of a split, from 0 on.")
+    if not isinstance(standardize, bool):
+        raise TypeError(f"standardize is {standardize!r}; it is True or False.")
     name = os.fspath(name_or_path)
     if name in _GENERATED:
         read: Callable[..., Dataset] = _GENERATED[name][0]
@@ -112,7 +117,8 @@ def load(
     else:
         read = partial(graph_file, _file(name, folder))
     _check_options(name, read, options)
-    return read(split=split, **options)
+    data = read(split=split, **options)
+    return data.standardized() if standardize else data
 
 
 def _file(name: str, folder: Path | None) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from gnnscale.checks import check_count
 from gnnscale.layer import Layer
 from gnnscale.nn.dropout import Dropout
+from gnnscale.nn.lipschitz import local_lipschitz
 
 
 class GCNConv(nn.Module):
@@ -94,6 +96,8 @@ class GINConv(nn.Module):
         Columns of the MLP's hidden layer; ``out_size`` where absent.
     train_eps : bool, default True
         Whether ε, which starts at 0, is learned (GIN-ε) or stays 0 (GIN-0).
+    lipschitz : float, default 0
+        Weight in the loss of :func:`gnnscale.nn.local_lipschitz` of the MLP, at least 0.
 
     Examples
     --------
@@ -110,9 +114,17 @@ class GINConv(nn.Module):
 
     eps: Tensor
 
-    def __init__(self, in_size: int, out_size: int, *, hidden_size: int | None = None, train_eps: bool = True) -> None:
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        *,
+        hidden_size: int | None = None,
+        train_eps: bool = True,
+        lipschitz: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.in_size, self.out_size = in_size, out_size
+        self.in_size, self.out_size, self.lipschitz = in_size, out_size, lipschitz
         self.hidden_size = out_size if hidden_size is None else hidden_size
         self.first = nn.Linear(self.in_size, self.hidden_size)
         self.second = nn.Linear(self.hidden_size, self.out_size)
@@ -129,12 +141,22 @@ class GINConv(nn.Module):
 
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         """Shape (num_dst, out_size), from ``x`` of shape (num_src, in_size)."""
-        # The sum commutes with the first linear map; the narrower rows are cheaper to add up.
-        before = self.hidden_size <= self.in_size
+        penalised = self.lipschitz > 0 and self.training and torch.is_grad_enabled()
+        # The sum commutes with the first linear map, and the narrower rows are cheaper to add up; but the penalty
+        # needs the sum itself.
+        before = self.hidden_size <= self.in_size and not penalised
         rows = x @ self.first.weight.t() if before else x
         total = (1 + self.eps) * layer.own(rows) + layer.aggregate(rows, self.norm)
-        hidden = total + self.first.bias if before else self.first(total)
-        return self.second(torch.relu(hidden))
+        if before:
+            return self.second(torch.relu(total + self.first.bias))
+        out = self.mlp(total)
+        if penalised:
+            layer.add_penalty(self.lipschitz * local_lipschitz(self.mlp, total, out))
+        return out
+
+    def mlp(self, x: Tensor) -> Tensor:
+        """What follows the sum, row by row: shape (n, out_size), from shape (n, in_size)."""
+        return self.second(torch.relu(self.first(x)))
 
 
 class GATConv(nn.Module):
@@ -198,3 +220,152 @@ class GATConv(nn.Module):
 
     def _scores(self, rows: Tensor, weight: Tensor) -> Tensor:
         return (rows.view(-1, *weight.shape) * weight).sum(2)
+
+
+class GCN2Conv(nn.Module):
+    """H' = ((1 - α) Â H + α H₀) ((1 - β) I + β W), Â that of :class:`GCNConv`: GCNII (Chen et al. 2020, eq. 5).
+
+    With ``shared_weights=False`` Â H and H₀ have a weight each (the authors' GCNII*).
+
+    Parameters
+    ----------
+    size : int
+        Columns of the input, of H₀ and of the output.
+    alpha : float, default 0.1
+        Share of the first rows H₀, in [0, 1].
+    beta : float, default 1.0
+        How far the linear map is from the identity, in [0, 1]; the paper's is log(θ / l + 1) in layer l.
+    shared_weights : bool, default True
+        Whether there is one weight or two.
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
+    >>> batch = next(iter(gs.DataLoader(data.graph, data.train_ids, gs.samplers.FullSampler())))
+    >>> (layer,) = batch.layers(1)
+    >>> layer.propagate(gs.nn.GCN2Conv(data.num_features, beta=0.4), batch.x, batch.x).shape
+    torch.Size([1000, 64])
+    """
+
+    norm: ClassVar[str] = "sym"
+    """The convolution is a linear map of rows, this normalised sum over neighbours, and anything after it."""
+
+    def __init__(self, size: int, *, alpha: float = 0.1, beta: float = 1.0, shared_weights: bool = True) -> None:
+        super().__init__()
+        self.size, self.alpha, self.beta = size, alpha, beta
+        self.weight = nn.Parameter(torch.empty(size, size))
+        self.first_weight = None if shared_weights else nn.Parameter(torch.empty(size, size))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Glorot weights, as in PyTorch Geometric."""
+        nn.init.xavier_uniform_(self.weight)
+        if self.first_weight is not None:
+            nn.init.xavier_uniform_(self.first_weight)
+
+    def forward(self, layer: Layer, x: Tensor, first: Tensor) -> Tensor:
+        """Shape (num_dst, size), from ``x`` of shape (num_src, size) and the first rows of at least num_dst nodes."""
+        total = layer.aggregate(x, self.norm)
+        first = first[: layer.num_dst]
+        # (1 - β) S + β S W in one operation each.
+        if self.first_weight is None:
+            mixed = torch.lerp(total, first, self.alpha)
+            return torch.addmm(mixed, mixed, self.weight, beta=1 - self.beta, alpha=self.beta)
+        total, first = (1 - self.alpha) * total, self.alpha * first
+        out = torch.addmm(total, total, self.weight, beta=1 - self.beta, alpha=self.beta)
+        return out + torch.addmm(first, first, self.first_weight, beta=1 - self.beta, alpha=self.beta)
+
+
+class APPNPConv(nn.Module):
+    """Z' = (1 - α) Â Z + α Z₀, Â that of :class:`GCNConv`: one step of APPNP (Gasteiger et al. 2019, eq. 4).
+
+    Parameters
+    ----------
+    alpha : float, default 0.1
+        Chance to go back to the start, in [0, 1].
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
+    >>> batch = next(iter(gs.DataLoader(data.graph, data.train_ids, gs.samplers.FullSampler())))
+    >>> (layer,) = batch.layers(1)
+    >>> layer.propagate(gs.nn.APPNPConv(), batch.x, batch.x).shape
+    torch.Size([1000, 64])
+    """
+
+    norm: ClassVar[str] = "sym"
+    """The convolution is this normalised sum over neighbours, and something after it."""
+
+    def __init__(self, alpha: float = 0.1) -> None:
+        super().__init__()
+        self.alpha = alpha
+
+    def forward(self, layer: Layer, x: Tensor, first: Tensor) -> Tensor:
+        """Shape (num_dst, F), from ``x`` of shape (num_src, F) and the first rows of at least num_dst nodes."""
+        return torch.lerp(layer.aggregate(x, self.norm), first[: layer.num_dst], self.alpha)
+
+
+class PNAConv(nn.Module):
+    """H' = U (H ‖ scalers ⊗ aggregators (M (h_v ‖ h_u))): principal neighbourhood aggregation (Corso et al. 2020).
+
+    M and U are linear, M with ``out_size`` columns. The aggregators are mean, largest, smallest and standard deviation
+    (eq. 8), the scalers 1, log(d + 1) / δ and its inverse (eq. 5), with a node's in-degree d in the whole graph. Nodes
+    without neighbours get their own part alone.
+
+    Of a sample, mean and mean of squares are unbiased, the standard deviation is made of them, and the extremes are
+    those of the neighbours drawn. It is no linear map and one sum, so there is no ``norm``.
+
+    Parameters
+    ----------
+    in_size, out_size : int
+        Columns of the input and of the output.
+    delta : float, optional
+        δ, the mean of log(d + 1) over the training graph's nodes. Where absent, it is taken from the graph of the
+        first batch and kept (in ``state_dict`` too).
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> data = gs.load("synthetic", num_nodes=1000, num_edges=10_000)
+    >>> batch = next(iter(gs.DataLoader(data.graph, data.train_ids, gs.samplers.FullSampler())))
+    >>> (layer,) = batch.layers(1)
+    >>> gs.nn.PNAConv(data.num_features, 16)(layer, batch.x).shape
+    torch.Size([1000, 16])
+    """
+
+    delta: Tensor
+
+    def __init__(self, in_size: int, out_size: int, *, delta: float | None = None) -> None:
+        super().__init__()
+        if delta is not None and not 0 < delta < math.inf:
+            raise ValueError(f"delta={delta!r} has to be a number above 0, the mean of log(degree + 1)")
+        self.in_size, self.out_size = in_size, out_size
+        self.own_message = nn.Linear(in_size, out_size)
+        self.message = nn.Linear(in_size, out_size, bias=False)
+        self.own = nn.Linear(in_size, out_size)
+        self.neighbors = nn.Linear(12 * out_size, out_size, bias=False)
+        self.register_buffer("delta", torch.tensor(math.nan if delta is None else delta))
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew, by torch's defaults."""
+        for linear in (self.own_message, self.message, self.own, self.neighbors):
+            linear.reset_parameters()
+
+    def forward(self, layer: Layer, x: Tensor) -> Tensor:
+        """Shape (num_dst, out_size), from ``x`` of shape (num_src, in_size)."""
+        if self.delta.isnan():
+            self.delta.fill_(layer.mean_log_degree)
+        # A linear M acts on both ends apart, and what comes from v is the same for all of v's neighbours.
+        rows, own = self.message(x), layer.own(x)
+        mean = layer.aggregate(rows, "mean")
+        variance = layer.aggregate(rows.square(), "mean") - mean.square()
+        aggregated = torch.cat([mean, layer.reduce(rows, "max"), layer.reduce(rows, "min")], 1)
+        aggregated = aggregated + self.own_message(own).repeat(1, 3)
+        aggregated = torch.cat([aggregated, torch.sqrt(variance.relu() + 1e-5)], 1)
+        has_neighbors = layer.degree > 0
+        amplified = (layer.degree.log1p() / self.delta).unsqueeze(1)
+        scales = [torch.ones_like(amplified), amplified, torch.where(amplified > 0, amplified, 1.0).reciprocal()]
+        scaled = torch.cat([scale * aggregated for scale in scales], 1)
+        return self.own(own) + self.neighbors(scaled) * has_neighbors.unsqueeze(1)

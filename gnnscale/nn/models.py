@@ -1,7 +1,8 @@
-"""Models: stacks of convolutions that run under every sampler."""
+"""Models that are stacks of convolutions, and run under every sampler."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -11,16 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnnscale.batch import MiniBatch
-from gnnscale.checks import check_count
-from gnnscale.nn.convs import GATConv, GCNConv, GINConv, SAGEConv
+from gnnscale.checks import check_count, check_flag
+from gnnscale.nn.convs import GATConv, GCNConv, GINConv, PNAConv, SAGEConv
 from gnnscale.nn.dropout import Dropout
 
 
 class GNN(nn.Module):
     """A stack of convolutions; subclasses name the convolution.
 
-    Between convolutions come normalisation, the activation, exchange with the history, and dropout, in this order;
-    the features are dropped out too.
+    Between convolutions come normalisation, the residual connection, the activation, exchange with the history, and
+    dropout, in this order (GNNAutoScale's); the features are dropped out too. Labels may be classes or several a node
+    (multi-label): ``batch.loss`` sees to the difference.
 
     Parameters
     ----------
@@ -32,11 +34,16 @@ class GNN(nn.Module):
         Probability, in [0, 1).
     norm : {None, "batch", "layer"}
         Normalisation of hidden rows.
+    residual : bool, default False
+        Whether a convolution's input is added to its output where both have as many columns.
+    jumping : {None, "cat", "max"}
+        Jumping knowledge (Xu et al. 2018): all convolutions have ``hidden_size`` columns, and a linear map of the
+        rows of all of them, side by side or the largest of each column, gives the logits.
 
     Raises
     ------
     ValueError
-        One sentence, for sizes that are not positive, a dropout outside [0, 1), or an unknown norm.
+        One sentence, for sizes that are not positive, a dropout outside [0, 1), or an unknown norm or jumping.
     """
 
     conv: ClassVar[type[nn.Module]]
@@ -51,20 +58,22 @@ class GNN(nn.Module):
         num_layers: int = 2,
         dropout: float = 0.5,
         norm: str | None = None,
+        residual: bool = False,
+        jumping: str | None = None,
     ) -> None:
         super().__init__()
-        in_size, hidden_size = check_count("in_size", in_size), check_count("hidden_size", hidden_size)
-        out_size, num_layers = check_count("out_size", out_size), check_count("num_layers", num_layers)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout={dropout!r} has to be at least 0 and less than 1")
-        norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
-        if norm is not None and norm not in norms:
-            raise ValueError(f"norm={norm!r} is not known; use None, 'batch' or 'layer'")
-        widths = [in_size, *[hidden_size] * (num_layers - 1), out_size]
-        self.hidden_size = hidden_size
+        in_size, hidden_size, out_size, num_layers = check_shape(in_size, hidden_size, out_size, num_layers, dropout)
+        if jumping not in (None, "cat", "max"):
+            raise ValueError(f"jumping={jumping!r} is not known; use None, 'cat' or 'max'")
+        self.hidden_size, self.jumping = hidden_size, jumping
+        self.residual = check_flag("residual", residual)
         self.dropout = Dropout(dropout)
+        widths = [in_size, *[hidden_size] * (num_layers - 1), hidden_size if jumping else out_size]
         self.convs = nn.ModuleList(self.make_convs(widths))
-        self.norms = nn.ModuleList(norms[norm](hidden_size) for _ in widths[2:]) if norm else None
+        self.norms = make_norms(norm, hidden_size, num_layers if jumping else num_layers - 1)
+        self.head = None
+        if jumping:
+            self.head = nn.Linear(hidden_size * (num_layers if jumping == "cat" else 1), out_size)
 
     @staticmethod
     def activation(x: Tensor) -> Tensor:
@@ -72,7 +81,7 @@ class GNN(nn.Module):
         return torch.relu(x)
 
     def make_convs(self, widths: list[int]) -> Iterable[nn.Module]:
-        """The convolutions between rows of these widths; ``hidden_size`` and ``dropout`` are set already."""
+        """The convolutions between rows of these widths; the model's settings are set already."""
         return [self.conv(a, b) for a, b in pairwise(widths)]
 
     def forward(self, batch: MiniBatch, x: Tensor) -> Tensor:
@@ -90,19 +99,71 @@ class GNN(nn.Module):
         Tensor
             Shape (num_output, out_size).
         """
-        layers = batch.layers(len(self.convs))
-        for index, (layer, conv) in enumerate(zip(layers, self.convs, strict=True)):
-            if index:
-                x = self.activation(self.norms[index - 1](x) if self.norms is not None else x)
-            x = layer.propagate(conv, self.dropout(layer.exchange(x)))
-        return x
+        hidden = []
+        for index, (layer, conv) in enumerate(zip(batch.layers(len(self.convs)), self.convs, strict=True)):
+            given = self.dropout(layer.exchange(x))
+            x = layer.propagate(conv, given)
+            is_last = index == len(self.convs) - 1
+            if not is_last or self.jumping:
+                x = x if self.norms is None else self.norms[index](x)
+            if self.residual and x.shape[1] == given.shape[1]:
+                x = x + layer.own(given)
+            if not is_last or self.jumping:
+                x = self.activation(x)
+            if self.head is not None:
+                hidden.append(x)
+        if self.head is None:
+            return x
+        # The nodes of every layer are a prefix of one list, the outputs first.
+        outputs = torch.stack([rows[: len(x)] for rows in hidden])
+        return self.head(outputs.amax(0) if self.jumping == "max" else outputs.transpose(0, 1).flatten(1))
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """Groups for an optimiser: weight decay on all but the last convolution, as in Kipf and Welling's GCN."""
-        last = list(self.convs[-1].parameters())
-        rest = [p for p in self.parameters() if all(p is not other for other in last)]
-        groups = [{"params": rest, "weight_decay": weight_decay}, {"params": last, "weight_decay": 0.0}]
-        return [group for group in groups if group["params"]]
+    def parameter_groups(self, weight_decay: float, rest_weight_decay: float = 0.0) -> list[dict[str, Any]]:
+        """Groups for an optimiser: weight decay on all but the last convolution, as in Kipf and Welling's GCN.
+
+        Parameters
+        ----------
+        weight_decay, rest_weight_decay : float
+            Of those, and of the last one (of the linear map after it, with jumping knowledge).
+        """
+        return groups_without(self, self.convs[-1] if self.head is None else self.head, weight_decay, rest_weight_decay)
+
+
+def check_shape(
+    in_size: int, hidden_size: int, out_size: int, num_layers: int, dropout: float
+) -> tuple[int, int, int, int]:
+    """The sizes of a model as integers.
+
+    Raises
+    ------
+    ValueError
+        One sentence, if one is not positive, or for a dropout outside [0, 1).
+    """
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout={dropout!r} has to be at least 0 and less than 1")
+    sizes = {"in_size": in_size, "hidden_size": hidden_size, "out_size": out_size, "num_layers": num_layers}
+    first, second, third, fourth = (check_count(name, size) for name, size in sizes.items())
+    return first, second, third, fourth
+
+
+def make_norms(norm: str | None, size: int, count: int) -> nn.ModuleList | None:
+    """Normalisations of rows of ``size`` columns: None, "batch" or "layer"."""
+    norms = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+    if norm is None:
+        return None
+    if norm not in norms:
+        raise ValueError(f"norm={norm!r} is not known; use None, 'batch' or 'layer'")
+    return nn.ModuleList(norms[norm](size) for _ in range(count))
+
+
+def groups_without(
+    model: nn.Module, part: nn.Module, weight_decay: float, rest_weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups for an optimiser: ``weight_decay`` for all parameters but those of ``part``, which get the other."""
+    rest = list(part.parameters())
+    decayed = [p for p in model.parameters() if all(p is not other for other in rest)]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": rest, "weight_decay": rest_weight_decay}]
+    return [group for group in groups if group["params"]]
 
 
 class GCN(GNN):
@@ -142,6 +203,12 @@ class GIN(GNN):
     :class:`GNN` for the parameters. Sums over many neighbours are large: on graphs with high degrees, ``norm`` or
     a small learning rate helps.
 
+    Parameters
+    ----------
+    lipschitz : float, default 0
+        Weight in the loss of :func:`local_lipschitz`, the mean over the convolutions that read hidden rows, whose MLPs
+        carry on the error of stale histories; at least 0. GNNAutoScale's GIN example has 1, without the last one.
+
     Examples
     --------
     >>> import gnnscale as gs
@@ -151,8 +218,87 @@ class GIN(GNN):
 
     conv = GINConv
 
+    def __init__(
+        self,
+        in_size: int,
+        hidden_size: int,
+        out_size: int,
+        *,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        norm: str | None = None,
+        residual: bool = False,
+        jumping: str | None = None,
+        lipschitz: float = 0.0,
+    ) -> None:
+        if isinstance(lipschitz, bool) or not isinstance(lipschitz, (int, float)) or not 0 <= lipschitz < math.inf:
+            raise ValueError(f"lipschitz={lipschitz!r} has to be a number of at least 0")
+        self.lipschitz = lipschitz  # the base class makes the convolutions
+        super().__init__(
+            in_size,
+            hidden_size,
+            out_size,
+            num_layers=num_layers,
+            dropout=dropout,
+            norm=norm,
+            residual=residual,
+            jumping=jumping,
+        )
+
     def make_convs(self, widths: list[int]) -> Iterable[nn.Module]:
-        return [GINConv(a, b, hidden_size=self.hidden_size) for a, b in pairwise(widths)]
+        first, *others = pairwise(widths)
+        return [
+            GINConv(*first, hidden_size=self.hidden_size),
+            *(GINConv(a, b, hidden_size=self.hidden_size, lipschitz=self.lipschitz / len(others)) for a, b in others),
+        ]
+
+
+class PNA(GNN):
+    """Principal neighbourhood aggregation (Corso et al. 2020): mean, extremes and deviation, scaled by degree.
+
+    See :class:`GNN` for the parameters and :class:`PNAConv` for what is computed.
+
+    Parameters
+    ----------
+    delta : float, optional
+        As for :class:`PNAConv`.
+
+    Examples
+    --------
+    >>> import gnnscale as gs
+    >>> gs.nn.PNA(1433, 16, 7).convs[0].neighbors
+    Linear(in_features=192, out_features=16, bias=False)
+    """
+
+    conv = PNAConv
+
+    def __init__(
+        self,
+        in_size: int,
+        hidden_size: int,
+        out_size: int,
+        *,
+        num_layers: int = 2,
+        dropout: float = 0.5,
+        norm: str | None = None,
+        residual: bool = False,
+        jumping: str | None = None,
+        delta: float | None = None,
+    ) -> None:
+        self.delta = delta  # the base class makes the convolutions
+        super().__init__(
+            in_size,
+            hidden_size,
+            out_size,
+            num_layers=num_layers,
+            dropout=dropout,
+            norm=norm,
+            residual=residual,
+            jumping=jumping,
+        )
+
+    def make_convs(self, widths: list[int]) -> Iterable[nn.Module]:
+        return [PNAConv(a, b, delta=self.delta) for a, b in pairwise(widths)]
 
 
 class GAT(GNN):
@@ -185,10 +331,21 @@ class GAT(GNN):
         num_layers: int = 2,
         dropout: float = 0.5,
         norm: str | None = None,
+        residual: bool = False,
+        jumping: str | None = None,
         heads: int = 8,
     ) -> None:
         self.heads = heads  # the base class makes the convolutions
-        super().__init__(in_size, hidden_size, out_size, num_layers=num_layers, dropout=dropout, norm=norm)
+        super().__init__(
+            in_size,
+            hidden_size,
+            out_size,
+            num_layers=num_layers,
+            dropout=dropout,
+            norm=norm,
+            residual=residual,
+            jumping=jumping,
+        )
 
     @staticmethod
     def activation(x: Tensor) -> Tensor:
@@ -196,12 +353,12 @@ class GAT(GNN):
         return functional.elu(x)
 
     def make_convs(self, widths: list[int]) -> Iterable[nn.Module]:
-        *hidden, last = pairwise(widths)
+        last = len(widths) - 2
         return [
-            *(GATConv(a, b, heads=self.heads, dropout=self.dropout.p) for a, b in hidden),
-            GATConv(*last, dropout=self.dropout.p),
+            GATConv(a, b, heads=self.heads if index < last or self.jumping else 1, dropout=self.dropout.p)
+            for index, (a, b) in enumerate(pairwise(widths))
         ]
 
-    def parameter_groups(self, weight_decay: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, weight_decay: float, rest_weight_decay: float = 0.0) -> list[dict[str, Any]]:
         """One group: weight decay on all parameters, as the authors and GNNAutoScale have it."""
         return [{"params": list(self.parameters()), "weight_decay": weight_decay}]

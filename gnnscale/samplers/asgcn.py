@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -182,7 +182,7 @@ class ASGCNLayer(Layer):
         is_last = sample is not None and index == len(sample.adjacencies) - 1
         self._sample = sample if is_last and isinstance(sample, ASGCNSample) else None
 
-    def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
+    def propagate(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
         """Apply a convolution that adds up its neighbours with fixed weights.
 
         Raises
@@ -192,13 +192,13 @@ class ASGCNLayer(Layer):
         """
         if getattr(conv, "norm", None) is None:
             raise ValueError(
-                f"{type(conv).__name__} has no fixed norm and AS-GCN trains its probabilities for one; use "
+                f"{conv._get_name()} has no fixed norm and AS-GCN trains its probabilities for one; use "
                 "LADIESSampler or NeighborSampler, or a convolution with the attribute norm, such as GCNConv"
             )
-        return super().propagate(conv, x)
+        return super().propagate(conv, x, *rows)
 
-    def aggregate(self, x: Tensor, norm: str = "mean") -> Tensor:
-        out = super().aggregate(x, norm)
+    def aggregate(self, x: Tensor, norm: str = "mean", *, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        out = super().aggregate(x, norm, dropout=dropout)
         sample = self._sample
         if sample is not None and sample.variance and sample.share.numel() and torch.is_grad_enabled():
             share, q = (values.to(x.device, x.dtype) for values in (sample.share, sample.probability))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -139,9 +139,9 @@ class HaloLayer(Layer):
     def _own_layer(self) -> Layer:
         return Layer(self.index, self._sample.adjacencies[-1], self._batch)
 
-    def _halo_layer(self, x: Tensor) -> tuple[Layer, Tensor]:
-        """What the convolution for the halo's rows sees."""
-        return Layer(self.index, self._sample.halo, self._batch), x.roll(-self._sample.num_own, 0)
+    def _halo_layer(self, *rows: Tensor) -> tuple[Any, ...]:
+        """What the convolution for the halo's rows sees: the halo's first, those of the batch after them."""
+        return Layer(self.index, self._sample.halo, self._batch), *(r.roll(-self._sample.num_own, 0) for r in rows)
 
 
 def halo_adjacencies(csc: CSC, nodes: Tensor, hop: Hop, num_own: int) -> tuple[list[Adjacency], Adjacency]:

@@ -103,13 +103,13 @@ class GraphFMLayer(HaloLayer):
             batch.history.push(table, outside, halo)
         return torch.cat([own, halo])
 
-    def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
+    def propagate(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
         self._check(x)
-        own = conv(self._own_layer(), x)
+        own = conv(self._own_layer(), x, *rows)
         if self._is_last or not self._sample.halo.num_dst:
             return own
         with torch.no_grad():
-            halo = conv(*self._halo_layer(x))
+            halo = conv(*self._halo_layer(x, *rows))
         return torch.cat([own, halo])
 
     @property

@@ -153,28 +153,34 @@ class LMCLayer(HaloLayer):
             batch.history.push(self.index - 1, batch.input_nodes[:num_own], own)
         return torch.cat([own, torch.lerp(known, fresh, sample.beta.to(x.dtype))])
 
-    def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
+    def propagate(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
         self._check(x)
-        own = conv(self._own_layer(), x)
+        own = conv(self._own_layer(), x, *rows)
         if self._is_last and not x.requires_grad:
             return own
         if self._sample.halo.num_dst:
             fixed = {name: parameter.detach() for name, parameter in conv.named_parameters()}
-            halo = functional_call(conv, fixed, self._halo_layer(x))
+            halo = functional_call(conv, fixed, self._halo_layer(x, *rows))
         else:
             halo = own[:0]
         if own.requires_grad:
             own, halo = self._compensated(own, halo)
+        elif torch.is_grad_enabled():
+            self._make_table(1)  # a convolution of raw features without weights: the layers above have tables too
         return own if self._is_last else torch.cat([own, halo])
 
     def _compensated(self, own: Tensor, halo: Tensor) -> tuple[Tensor, Tensor]:
         """The same rows, whose gradients are pushed (the batch's own) and completed (the halo's)."""
-        store, table = self._batch.gradients, self.index
         # The gradient of the first layer's halo reaches nothing, unless the model has trained weights before it.
         needed = halo.requires_grad
-        if len(store.widths) == table:  # tables are made in order, and gradients come last layer first
-            store.ensure(table, own.shape[1] if needed else 1)
+        self._make_table(own.shape[1] if needed else 1)
         return _Compensation.apply(own, halo, self) if needed else (own, halo)
+
+    def _make_table(self, width: int) -> None:
+        """Make this layer's table of gradients: tables are made in order, and gradients come last layer first."""
+        store = self._batch.gradients
+        if len(store.widths) == self.index:
+            store.ensure(self.index, width)
 
     def push_gradient(self, own: Tensor) -> None:
         """Remember the gradient of the batch's own rows, in units of the sum of the training nodes' losses."""

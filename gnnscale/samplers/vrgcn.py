@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -44,9 +44,10 @@ class VRGCNSampler(NeighborSampler):
     Â' (h − μ) + Â_s (μ − μ̄) + Â μ̄, where Â' has the square root of the importance: h − μ is zero in the mean
     over dropout masks, and its terms are independent, so this scaling gives the variance of the full sum. Rows
     between layers are doubled, h above μ, for the model's normalisation and activation to act on both. Row by row
-    (ReLU, layer normalisation) that is exact; batch normalisation sees the rows of both streams. A model that adds rows
-    of its own between convolutions (residual connections) needs ``cvd=False``. Then the history stores rows
-    before dropout, and the estimate stays unbiased, with dropout's variance multiplied by the importance.
+    (ReLU, layer normalisation) that is exact; batch normalisation sees the rows of both streams. A residual connection
+    adds ``layer.own(x)``, which has both; a model that adds rows of its own making between convolutions needs
+    ``cvd=False``. Then the history stores rows before dropout, and the estimate stays unbiased, with dropout's variance
+    multiplied by the importance.
 
     As in the authors' code, μ has no gradient, so that under ``cvd`` the gradient reaches the sampled neighbours
     through Â', with the square root of the importance: what earlier layers get from neighbours is less noisy, and too
@@ -132,7 +133,7 @@ class ControlledLayer(Layer):
                 raise ValueError(
                     f"layer {self.index} got {x.shape[0]} rows and computes with {self.num_src} of each kind, with and "
                     "without dropout, one above the other; a model that adds rows of its own between convolutions "
-                    "needs VRGCNSampler(..., cvd=False)"
+                    "adds layer.own(x), or needs VRGCNSampler(..., cvd=False)"
                 )
             x, mean = x[: self.num_src], x[self.num_src :]
         else:
@@ -149,32 +150,69 @@ class ControlledLayer(Layer):
                 batch.history.push(table, batch.input_nodes[: self.num_src], self._mean)
         return x
 
-    def propagate(self, conv: nn.Module, x: Tensor) -> Tensor:
+    def propagate(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
         norm = getattr(conv, "norm", None)
         if norm not in NORMS:
+            if getattr(conv, "is_affine", lambda x: False)(x):
+                return self._controlled_from_outside(conv, x, *rows)
             raise ValueError(
-                f"{type(conv).__name__} declares no norm, and vrgcn needs an Â that does not depend on the rows, which "
+                f"{conv._get_name()} declares no norm, and vrgcn needs an Â that does not depend on the rows, which "
                 "attention has not: use gas, neighbor or cluster, or declare norm = 'sym', 'mean' or 'sum' on a "
                 "convolution that is a linear map of rows, that sum over neighbours, and anything after it"
             )
         self._check(x)
-        mean = self._mean
-        if mean is None:
-            raise ValueError(f"layer {self.index} was not given its rows before dropout; call layer.exchange(x) first")
+        mean = self._rows_before_dropout
         damped = self._sample.damped
         with torch.no_grad():
             correction = self._correction(norm, mean)
         if damped is None:
-            return conv(self._seen_with(self._adjacency, norm), torch.cat([x, correction]))
+            return conv(self._seen_with(self._adjacency, norm), torch.cat([x, correction]), *rows)
         root = damped[self.index]
         with torch.no_grad():
             shift = self._adjacency.aggregate(mean, norm) - root.aggregate(mean, norm) + correction
-        out = conv(self._seen_with(root, norm), torch.cat([x, shift]))
-        if self._adjacency is self._sample.adjacencies[-1]:
+        out = conv(self._seen_with(root, norm), torch.cat([x, shift]), *rows)
+        if not self._keeps_both:
             return out
         with torch.no_grad():
-            mean_out = conv(self._seen_with(self._adjacency, norm), torch.cat([mean, correction]))
+            mean_out = conv(self._seen_with(self._adjacency, norm), torch.cat([mean, correction]), *rows)
         return torch.cat([out, mean_out])
+
+    def _controlled_from_outside(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
+        """f(sample, h) - f(sample, h̄) + f(all, h̄) for an affine convolution f whose inside is not known.
+
+        Under CVD both streams have the same sampled edges: there is no way to give these the root of their importance.
+        """
+        self._check(x)
+        mean, sampled = self._rows_before_dropout, Layer(self.index, self._adjacency, self._batch)
+        correction: Tensor | float = 0.0
+        if self._histories is not None:
+            of_sources, of_all = self._histories
+            _, neighborhood = self._sample.neighborhoods[self.index - 1]
+            correction = conv(Layer(self.index, neighborhood, self._batch), of_all, *rows)
+            correction = correction - conv(sampled, of_sources, *rows)
+        out = conv(sampled, x, *rows) + correction
+        if not self._keeps_both:
+            return out
+        with torch.no_grad():
+            return torch.cat([out, conv(sampled, mean, *rows) + correction])
+
+    def own(self, x: Tensor) -> Tensor:
+        """The destinations' rows; under CVD those without dropout below them, as :meth:`propagate` has them."""
+        rows = super().own(x)
+        if not self._keeps_both:
+            return rows
+        return torch.cat([rows, super().own(self._rows_before_dropout)])
+
+    @property
+    def _keeps_both(self) -> bool:
+        """Whether the rows that this layer computes are doubled, with dropout above without."""
+        return self._sample.damped is not None and self._adjacency is not self._sample.adjacencies[-1]
+
+    @property
+    def _rows_before_dropout(self) -> Tensor:
+        if self._mean is None:
+            raise ValueError(f"layer {self.index} was not given its rows before dropout; call layer.exchange(x) first")
+        return self._mean
 
     def _correction(self, norm: str, mean: Tensor) -> Tensor:
         """Â h̄ − Â_s h̄, shape (num_dst, F)."""
@@ -208,7 +246,7 @@ class _CorrectedLayer(Layer):
         super().__init__(index, adjacency, batch)
         self._norm = norm
 
-    def aggregate(self, x: Tensor, norm: str = "mean") -> Tensor:
+    def aggregate(self, x: Tensor, norm: str = "mean", *, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         if norm != self._norm:
             raise ValueError(
                 f"the convolution declares norm={self._norm!r} and aggregates with {norm!r}; under vrgcn both have to "
@@ -219,7 +257,7 @@ class _CorrectedLayer(Layer):
                 f"x has {x.shape[0]} rows and layer {self.index} aggregates {self.num_src} rows and {self.num_dst} "
                 "corrections; a convolution may change the columns of what it gets before it aggregates, not the rows"
             )
-        return self._adjacency.aggregate(x[: self.num_src], norm) + x[self.num_src :]
+        return self._adjacency.aggregate(x[: self.num_src], norm, dropout) + x[self.num_src :]
 
 
 @dataclass(eq=False, kw_only=True)

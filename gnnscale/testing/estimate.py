@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
-from gnnscale.adjacency import NORMS
 from gnnscale.layer import Layer
 from gnnscale.loader import DataLoader
 from gnnscale.testing.graphs import GRAPHS, NUM_NODES, dense_normalised, normalise, plain, train_ids
@@ -118,6 +117,9 @@ def _away(distance: float, error: float) -> str:
     return f"{errors:.0f} standard errors away" if errors < 1e4 else "and hardly varies"
 
 
+# The other norms are these with another number for each node.
+_NORMS = ("sym", "mean", "sum")
+
 _ADVICE = (
     "a model trained on it fits other sums than those it is evaluated on. Give each edge "
     'edata["importance"] = 1 / (probability that it is drawn), with degrees of the whole graph, or declare what else '
@@ -129,7 +131,7 @@ def _unbiased_layers(subject: Subject, loader: DataLoader, where: str) -> None:
     """The mean of each layer's estimates is the full sum, for rows that stand still."""
     graph, means = loader.graph, {}
     features = graph.ndata["feat"].double()
-    for batch, norm in zip(subject.batches(loader), cycle(NORMS), strict=False):
+    for batch, norm in zip(subject.batches(loader), cycle(_NORMS), strict=False):
         layers = layers_of(batch)
         for layer, adjacency in zip(layers, batch.sample.spread(len(layers)), strict=True):
             if (layer.index, norm) not in means:
@@ -149,12 +151,12 @@ def _unbiased_outputs(subject: Subject, loader: DataLoader, where: str) -> None:
     generator = torch.Generator().manual_seed(5)
     history = [torch.randn(NUM_NODES, 4, generator=generator) for _ in range(num_layers - 1)]
     means = {}
-    for norm in NORMS:
+    for norm in _NORMS:
         tables = _exact_rows(graph, norm, num_layers)
         change = tables[-2].abs() + (history[-1].abs() if history else 0.0)
         what = f"the output of a linear model under norm {norm!r} {where}"
         means[norm] = _Means(tables[-1], _largest_terms(dense_normalised(graph, norm), change), what)
-    for batch, norm in zip(subject.batches(loader), cycle(NORMS), strict=False):
+    for batch, norm in zip(subject.batches(loader), cycle(_NORMS), strict=False):
         _fill(loader, history)
         rows = batch.x
         for layer in layers_of(batch):
@@ -171,7 +173,7 @@ def _largest_terms(matrix: Tensor, rows: Tensor) -> Tensor:
 
 def _exact(subject: Subject, loader: DataLoader, where: str) -> None:
     """Given exact rows, and histories that are fresh, each layer's rows of the output nodes are exact."""
-    for norm in NORMS:
+    for norm in _NORMS:
         for batch, _ in zip(subject.batches(loader), range(_FEW), strict=False):
             layers, nodes, num_rows = layers_of(batch), batch.input_nodes, len(batch.input_nodes)
             tables = _exact_rows(loader.graph, norm, len(layers))
@@ -229,7 +231,7 @@ def _subgraph(subject: Subject, loader: DataLoader, where: str) -> None:
         adjacency = torch.zeros(block.num_dst_nodes(), block.num_src_nodes(), dtype=torch.float64)
         adjacency.index_put_((destination.long(), source.long()), weight, accumulate=True)
         for layer in layers:
-            for norm in NORMS:
+            for norm in _NORMS:
                 expected = normalise(adjacency, norm)[: layer.num_dst, : layer.num_src]
                 require(
                     _close(weights_of(layer, norm), expected),

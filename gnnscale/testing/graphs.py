@@ -79,14 +79,18 @@ def dense_normalised(graph: dgl.DGLGraph, norm: str) -> Tensor:
 
 def normalise(adjacency: Tensor, norm: str) -> Tensor:
     """Â of a square matrix A."""
-    degree = adjacency.sum(1)
+    degree, out_degree = adjacency.sum(1), adjacency.sum(0)
     if norm == "sum":
         return adjacency
+    if norm == "sym":
+        scale = (degree - adjacency.diagonal() + 1).rsqrt()
+        return scale[:, None] * adjacency.clone().fill_diagonal_(1.0) * scale
+    of_destination, of_source = (d.where(d > 0, torch.ones_like(d)).reciprocal() for d in (degree, out_degree))
     if norm == "mean":
-        scale = degree.reciprocal()
-        return adjacency * scale.masked_fill(scale.isinf(), 0.0)[:, None]
-    scale = (degree - adjacency.diagonal() + 1).rsqrt()
-    return scale[:, None] * adjacency.clone().fill_diagonal_(1.0) * scale
+        return adjacency * of_destination[:, None]
+    if norm == "left":
+        return adjacency * of_source
+    return of_destination.sqrt()[:, None] * adjacency * (of_source if norm == "both" else of_destination).sqrt()
 
 
 def _dressed(graph: dgl.DGLGraph, weighted: bool, generator: torch.Generator) -> dgl.DGLGraph:

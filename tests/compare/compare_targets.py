@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from gnnscale.compare.specification import Cell, Choice, Facts
+from gnnscale.compare.plan import Cell, Choice, Facts
 
 FACTS = Facts(num_nodes=10, num_edges=20, num_splits=2, metric="accuracy", digest="d1")
 TRAINING = {"epochs": 3, "batch_size": None, "lr": 0.01}

@@ -105,9 +105,10 @@ def test_the_page_documents_every_setting_in_the_same_words():
 
 
 def test_the_specification_on_the_page_is_valid(tmp_path):
-    (example,) = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
-    (tmp_path / "trial.toml").write_text(example)
+    example, cases = re.findall(r"```toml\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    (tmp_path / "trial.toml").write_text(example + cases)
     specification = read_specification(tmp_path / "trial.toml", {})
+    assert [len(combination.seeds) for combination in specification.combinations] == [3] * 4 + [5] * 4
     assert [sampler.label for sampler in specification.samplers] == [
         "full",
         "neighbor",

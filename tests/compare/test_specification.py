@@ -3,14 +3,9 @@ from pathlib import Path
 import pytest
 from compare_targets import make_cell
 
+from gnnscale.compare.plan import Choice, Facts, make_cells
 from gnnscale.compare.settings import MODEL, TRAINING
-from gnnscale.compare.specification import (
-    Choice,
-    Facts,
-    SpecificationError,
-    make_cells,
-    read_specification,
-)
+from gnnscale.compare.specification import SpecificationError, read_specification
 
 DEMO = Path(__file__).parents[2] / "experiments" / "demo.toml"
 

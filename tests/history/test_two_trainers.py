@@ -164,6 +164,7 @@ for what, arguments in {
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     print(f"{what} {rank} {said}\\n", end="", flush=True)
+dist.destroy_process_group()  # its threads do not end by themselves
 """
 
 

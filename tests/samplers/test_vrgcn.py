@@ -311,12 +311,23 @@ def test_convolutions_that_do_not_keep_their_word_are_told(odd_graph, conv, mess
         layer.propagate(conv, layer.exchange(batch.x))
 
 
+def test_a_residual_connection_has_both_streams(odd_graph):
+    batch = next(iter(DataLoader(odd_graph, torch.arange(60), VRGCNSampler([1, 1]), batch_size=20)))
+    first, second = batch.layers(2)
+    given = nn.functional.dropout(first.exchange(batch.x), 0.5)
+    out = first.propagate(GCNConv(5, 5), given)
+    own = first.own(given)
+    torch.testing.assert_close(own, torch.cat([given[: first.num_dst], batch.x[: first.num_dst]]))
+    second.exchange(out + own)
+    assert second.own(out[: second.num_src]).shape == (second.num_dst, 5)  # the last layer gives one stream
+
+
 def test_a_model_with_rows_of_its_own_needs_plain_cv(odd_graph):
     batch = next(iter(DataLoader(odd_graph, torch.arange(60), VRGCNSampler([1, 1]), batch_size=20)))
     first, second = batch.layers(2)
     rows = first.propagate(GCNConv(5, 5), first.exchange(batch.x))
     with pytest.raises(ValueError, match="cvd=False"):
-        second.exchange(rows[: first.num_dst] + first.own(batch.x))
+        second.exchange(rows[: first.num_dst] + batch.x[: first.num_dst])
     with pytest.raises(ValueError, match=r"call layer.exchange\(x\) first"):
         second.propagate(GCNConv(5, 5), rows[: first.num_dst])
 
