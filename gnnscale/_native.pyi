@@ -33,7 +33,15 @@ def walk_ends(
     num_threads: int,
 ) -> None: ...
 def gather_rows(source: Tensor, index: Tensor, out: Tensor, num_threads: int) -> None: ...
-def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, out: Tensor, num_threads: int) -> None: ...
+def spmm(
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    diagonal: Tensor | None,
+    x: Tensor,
+    out: Tensor,
+    num_threads: int,
+) -> None: ...
 def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor, out: Tensor, num_threads: int) -> None: ...
 def transpose_csr(
     indptr: Tensor, indices: Tensor, indptr_t: Tensor, indices_t: Tensor, permutation: Tensor

@@ -219,8 +219,7 @@ class Adjacency:
         if dropout is not None:
             edges = dropout(x.new_ones(len(self.hop.indices)) if edges is None else edges)
         transposed = self.transposed if x.requires_grad else None
-        out = spmm(self.hop.indptr, self.hop.indices, edges, x, transposed=transposed)
-        return out if own is None else out + own.unsqueeze(1) * x[: self.num_dst]
+        return spmm(self.hop.indptr, self.hop.indices, edges, x, diagonal=own, transposed=transposed)
 
     @cached_property
     def _log_multiplicity(self) -> Tensor | None:

@@ -100,10 +100,12 @@ Csr<Index> csr(const Vector<const int64_t>& indptr, const Vector<const Index>& i
 
 template <class Real, class Index>
 void bind_spmm(Vector<const int64_t> indptr, Vector<const Index> indices,
-               std::optional<Vector<const Real>> weight, Matrix<const Real> x, Matrix<Real> out,
-               int num_threads) {
+               std::optional<Vector<const Real>> weight, std::optional<Vector<const Real>> diagonal,
+               Matrix<const Real> x, Matrix<Real> out, int num_threads) {
     nb::gil_scoped_release release;
-    spmm(csr(indptr, indices, x.shape(0)), weight ? weight->data() : nullptr, x.data(), x.shape(1),
+    const Diagonal<Real> own = {diagonal ? diagonal->data() : nullptr,
+                                diagonal ? static_cast<int64_t>(diagonal->size()) : 0};
+    spmm(csr(indptr, indices, x.shape(0)), weight ? weight->data() : nullptr, own, x.data(), x.shape(1),
          out.data(), num_threads);
 }
 
@@ -147,7 +149,8 @@ void bind_index(nb::module_& m) {
 template <class Real, class Index>
 void bind_real(nb::module_& m) {
     m.def("spmm", bind_spmm<Real, Index>, "indptr"_a.noconvert(), "indices"_a.noconvert(),
-          "weight"_a.noconvert().none(), "x"_a.noconvert(), "out"_a.noconvert(), "num_threads"_a);
+          "weight"_a.noconvert().none(), "diagonal"_a.noconvert().none(), "x"_a.noconvert(),
+          "out"_a.noconvert(), "num_threads"_a);
     m.def("sddmm", bind_sddmm<Real, Index>, "indptr"_a.noconvert(), "indices"_a.noconvert(),
           "rows"_a.noconvert(), "cols"_a.noconvert(), "out"_a.noconvert(), "num_threads"_a);
 }

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
@@ -50,6 +51,8 @@ def dropout(x: Tensor, p: float, *, key: int | None = None) -> Tensor:
     >>> dropout(torch.ones(8), 0.75, key=1).tolist()
     [0.0, 0.0, 0.0, 0.0, 0.0, 4.0, 4.0, 0.0]
     """
+    if has_torch_function_unary(x):  # as torch's own functions: who watches dropout sees this one too
+        return handle_torch_function(dropout, (x,), x, p, key=key)
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch tensor; got {type(x).__name__}.")
     if not x.is_floating_point():

@@ -148,10 +148,12 @@ def _rows_of(indptr: Tensor) -> Tensor:
     return torch.arange(len(indptr) - 1, device=indptr.device).repeat_interleave(indptr.diff())
 
 
-def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor) -> Tensor:
+def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, diagonal: Tensor | None = None) -> Tensor:
     """See ``native/include/sparse.h``."""
     check_csr(indptr, indices, len(x))
     out = x.new_zeros(len(indptr) - 1, x.shape[1])
+    if diagonal is not None:
+        out[: len(diagonal)] = diagonal[:, None] * x[: len(diagonal)]
     rows = _rows_of(indptr)
     for begin in range(0, len(indices), _CHUNK):
         chunk = slice(begin, begin + _CHUNK)

@@ -67,9 +67,10 @@ def spmm(
     weight: Tensor | None,
     x: Tensor,
     *,
+    diagonal: Tensor | None = None,
     transposed: Transposed | None = None,
 ) -> Tensor:
-    """Aggregate: ``out[v] = Σ_e weight[e] * x[indices[e]]`` over the edges e of row v.
+    """Aggregate: ``out[v] = diagonal[v] * x[v] + Σ_e weight[e] * x[indices[e]]`` over the edges e of row v.
 
     Differentiable once in `x` and in `weight`. On the CPU it uses up to ``torch.get_num_threads()`` threads;
     the result does not depend on their number.
@@ -84,6 +85,9 @@ def spmm(
         (num_edges,), of the dtype of `x`; None stands for ones.
     x : Tensor
         (num_src, F) float32 or float64.
+    diagonal : Tensor, optional
+        (n,), of the dtype of `x`, n at most num_dst and num_src: what the first rows get of themselves; no gradient
+        flows into it.
     transposed : tuple of Tensor, optional
         What `transpose_csr` gives for this structure. Without it the gradient in `x` makes it anew, so pass
         it for a structure used more than once.
@@ -120,12 +124,19 @@ def spmm(
             raise ValueError(
                 f"weight has shape {tuple(weight.shape)}; one number for each of the {len(indices)} edges is needed."
             )
-    for name, tensor in (("indices", indices), ("weight", weight), ("x", x)):
+    if diagonal is not None:
+        most = min(len(indptr) - 1, len(x))
+        if diagonal.dtype != x.dtype or diagonal.dim() != 1 or len(diagonal) > most:
+            raise ValueError(
+                f"diagonal is {diagonal.dtype} of the shape {tuple(diagonal.shape)}; it has to be a vector of {x.dtype} "
+                f"with at most {most} entries."
+            )
+    for name, tensor in (("indices", indices), ("weight", weight), ("x", x), ("diagonal", diagonal)):
         if tensor is not None and tensor.device != indptr.device:
             raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
     if transposed is not None and (len(transposed[0]) != len(x) + 1 or len(transposed[1]) != len(indices)):
         raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
-    return _SpMM.apply(indptr, indices, weight, x, transposed)
+    return _SpMM.apply(indptr, indices, weight, x, diagonal, transposed)
 
 
 class _SpMM(torch.autograd.Function):
@@ -138,34 +149,35 @@ class _SpMM(torch.autograd.Function):
         indices: Tensor,
         weight: Tensor | None,
         x: Tensor,
+        diagonal: Tensor | None,
         transposed: Transposed | None,
     ) -> Tensor:
-        ctx.save_for_backward(indptr, indices, weight, x if ctx.needs_input_grad[2] else None)
+        ctx.save_for_backward(indptr, indices, weight, x if ctx.needs_input_grad[2] else None, diagonal)
         ctx.num_src = len(x)
         ctx.transposed = transposed
-        return _product(indptr, indices, weight, x)
+        return _product(indptr, indices, weight, diagonal, x)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor | None, Tensor | None, None]:
-        indptr, indices, weight, x = ctx.saved_tensors
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor | None, Tensor | None, None, None]:
+        indptr, indices, weight, x, diagonal = ctx.saved_tensors
         grad_weight = grad_x = None
         if ctx.needs_input_grad[2]:
             grad_weight = _edge_dots(indptr, indices, grad, x)
         if ctx.needs_input_grad[3]:
             indptr_t, indices_t, permutation = ctx.transposed or transpose_csr(indptr, indices, ctx.num_src)
             weight_t = None if weight is None else weight.index_select(0, permutation)
-            grad_x = _product(indptr_t, indices_t, weight_t, grad)
-        return None, None, grad_weight, grad_x, None
+            grad_x = _product(indptr_t, indices_t, weight_t, diagonal, grad)
+        return None, None, grad_weight, grad_x, None, None
 
 
-def _product(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor) -> Tensor:
+def _product(indptr: Tensor, indices: Tensor, weight: Tensor | None, diagonal: Tensor | None, x: Tensor) -> Tensor:
     wide, indices, x = indptr.long().contiguous(), indices.contiguous(), x.detach().contiguous()
-    weight = None if weight is None else weight.detach().contiguous()
+    weight, diagonal = (None if values is None else values.detach().contiguous() for values in (weight, diagonal))
     if native is None or x.device.type != "cpu":
-        return reference.spmm(wide, indices, weight, x)
+        return reference.spmm(wide, indices, weight, x, diagonal)
     out = x.new_empty(len(wide) - 1, x.shape[1])
-    native.spmm(wide, indices, weight, x, out, torch.get_num_threads())
+    native.spmm(wide, indices, weight, diagonal, x, out, torch.get_num_threads())
     return out
 
 

@@ -30,10 +30,10 @@ INLINE int64_t edges_ahead(int64_t width) {
 
 // One row of the product, from column `begin` on: in tiles of a fixed width, whose sums stay in registers.
 // What is left takes one more tile, moved back over columns already done, or narrower ones if it is at most a
-// half.
+// half. The sums start from `own` times the row of x at `own_row`.
 template <int64_t Tile, class Real, class Index>
 INLINE void spmm_row(const Index* indices, const Real* weight, int64_t first, int64_t stop, int64_t last,
-                     const Real* x, int64_t width, Real* out, int64_t begin) {
+                     Real own, const Real* own_row, const Real* x, int64_t width, Real* out, int64_t begin) {
     const int64_t ahead = edges_ahead<Real>(std::min(width, Tile));
     for (; begin < width; begin += Tile) {
         if (begin + Tile > width) {
@@ -41,6 +41,8 @@ INLINE void spmm_row(const Index* indices, const Real* weight, int64_t first, in
             begin = width - Tile;
         }
         Real sum[Tile] = {};
+        if (own_row)
+            for (int64_t c = 0; c < Tile; ++c) sum[c] = own * own_row[begin + c];
         for (int64_t e = first; e < stop; ++e) {
             prefetch_row(x + indices[std::min(e + ahead, last)] * width + begin, Tile);
             const Real* row = x + indices[e] * width + begin;
@@ -49,16 +51,20 @@ INLINE void spmm_row(const Index* indices, const Real* weight, int64_t first, in
         }
         std::copy_n(sum, Tile, out + begin);
     }
-    if constexpr (Tile > 1) spmm_row<Tile / 2>(indices, weight, first, stop, last, x, width, out, begin);
+    if constexpr (Tile > 1)
+        spmm_row<Tile / 2>(indices, weight, first, stop, last, own, own_row, x, width, out, begin);
 }
 
 template <class Real, class Index>
-INLINE void spmm_rows(const Csr<Index>& matrix, const Real* weight, const Real* x, int64_t width, Real* out,
-                      int64_t begin, int64_t end) {
+INLINE void spmm_rows(const Csr<Index>& matrix, const Real* weight, Diagonal<Real> diagonal, const Real* x,
+                      int64_t width, Real* out, int64_t begin, int64_t end) {
     const int64_t* indptr = matrix.indptr;
-    for (int64_t v = begin; v < end; ++v)
-        spmm_row<256 / sizeof(Real)>(matrix.indices, weight, indptr[v], indptr[v + 1], indptr[end] - 1, x,
-                                     width, out + v * width, 0);
+    for (int64_t v = begin; v < end; ++v) {
+        const bool has_own = v < diagonal.size;
+        spmm_row<256 / sizeof(Real)>(matrix.indices, weight, indptr[v], indptr[v + 1], indptr[end] - 1,
+                                     has_own ? diagonal.values[v] : Real(0),
+                                     has_own ? x + v * width : nullptr, x, width, out + v * width, 0);
+    }
 }
 
 template <class Real, class Index>
@@ -81,9 +87,10 @@ INLINE void sddmm_rows(const Csr<Index>& matrix, const Real* rows, const Real* c
 
 // Multiversioning wants plain functions, hence these overloads.
 #define KERNELS(Real, Index)                                                                     \
-    MULTIVERSION void spmm_kernel(const Csr<Index>& matrix, const Real* weight, const Real* x,   \
-                                  int64_t width, Real* out, int64_t begin, int64_t end) {        \
-        spmm_rows(matrix, weight, x, width, out, begin, end);                                    \
+    MULTIVERSION void spmm_kernel(const Csr<Index>& matrix, const Real* weight,                  \
+                                  Diagonal<Real> diagonal, const Real* x, int64_t width,         \
+                                  Real* out, int64_t begin, int64_t end) {                       \
+        spmm_rows(matrix, weight, diagonal, x, width, out, begin, end);                          \
     }                                                                                            \
     MULTIVERSION void sddmm_kernel(const Csr<Index>& matrix, const Real* rows, const Real* cols, \
                                    int64_t width, Real* out, int64_t begin, int64_t end) {       \
@@ -143,10 +150,15 @@ void run_checked(const Csr<Index>& matrix, int64_t width, int num_threads, const
 }  // namespace
 
 template <class Real, class Index>
-void spmm(const Csr<Index>& matrix, const Real* weight, const Real* x, int64_t width, Real* out,
-          int num_threads) {
-    run_checked(matrix, width, num_threads,
-                [&](int64_t begin, int64_t end) { spmm_kernel(matrix, weight, x, width, out, begin, end); });
+void spmm(const Csr<Index>& matrix, const Real* weight, Diagonal<Real> diagonal, const Real* x, int64_t width,
+          Real* out, int num_threads) {
+    if (diagonal.size > std::min(matrix.num_rows, matrix.num_cols))
+        throw std::invalid_argument("diagonal has " + std::to_string(diagonal.size) +
+                                    " entries; the matrix is " + std::to_string(matrix.num_rows) + " by " +
+                                    std::to_string(matrix.num_cols) + ".");
+    run_checked(matrix, width, num_threads, [&](int64_t begin, int64_t end) {
+        spmm_kernel(matrix, weight, diagonal, x, width, out, begin, end);
+    });
 }
 
 template <class Real, class Index>
@@ -177,7 +189,7 @@ void transpose_csr(const Csr<Index>& matrix, int64_t* indptr, Index* indices, in
 }
 
 #define INSTANTIATE(Real, Index)                                                          \
-    template void spmm(const Csr<Index>&, const Real*, const Real*, int64_t, Real*, int); \
+    template void spmm(const Csr<Index>&, const Real*, Diagonal<Real>, const Real*, int64_t, Real*, int); \
     template void sddmm(const Csr<Index>&, const Real*, const Real*, int64_t, Real*, int);
 INSTANTIATE(float, int32_t)
 INSTANTIATE(float, int64_t)

@@ -17,11 +17,18 @@ struct Csr {
     int64_t num_edges;
 };
 
-// out[v] = Σ_e weight[e] x[indices[e]] over the edges e of row v; a null weight stands for ones.
-// x is (num_cols, width), out is (num_rows, width).
+// The first entries of a diagonal that is added to the matrix.
+template <class Real>
+struct Diagonal {
+    const Real* values;
+    int64_t size;  // at most the number of rows, and of columns
+};
+
+// out[v] = diagonal[v] x[v] + Σ_e weight[e] x[indices[e]] over the edges e of row v; a null weight stands for
+// ones. x is (num_cols, width), out is (num_rows, width).
 template <class Real, class Index>
-void spmm(const Csr<Index>& matrix, const Real* weight, const Real* x, int64_t width, Real* out,
-          int num_threads);
+void spmm(const Csr<Index>& matrix, const Real* weight, Diagonal<Real> diagonal, const Real* x, int64_t width,
+          Real* out, int num_threads);
 
 // out[e] = <rows[v], cols[indices[e]]> for each edge e of row v: the gradient of spmm with respect to weight.
 // rows is (num_rows, width), cols is (num_cols, width), out is (num_edges,).

@@ -33,8 +33,16 @@ def matrices(draw: st.DrawFn) -> tuple[Tensor, Tensor, int]:
 
 
 @settings(deadline=None)
-@given(matrix=matrices(), width=st.integers(0, 200), weighted=st.booleans(), wide=st.booleans())
-def test_spmm_equals_the_dense_product_with_gradients(matrix: tuple, width: int, weighted: bool, wide: bool) -> None:
+@given(
+    matrix=matrices(),
+    width=st.integers(0, 200),
+    weighted=st.booleans(),
+    wide=st.booleans(),
+    share=st.sampled_from([None, 0.0, 0.5, 1.0]),
+)
+def test_spmm_equals_the_dense_product_with_gradients(
+    matrix: tuple, width: int, weighted: bool, wide: bool, share: float | None
+) -> None:
     indptr, indices, num_cols = matrix
     dtype = torch.float64 if wide else torch.float32
     x = torch.randn(num_cols, width, dtype=dtype, requires_grad=True)
@@ -43,14 +51,19 @@ def test_spmm_equals_the_dense_product_with_gradients(matrix: tuple, width: int,
     upstream = torch.randn(len(indptr) - 1, width, dtype=dtype)
 
     wanted = dense(indptr, indices, ones if weight is None else weight, num_cols) @ x
+    diagonal = None
+    if share is not None:
+        diagonal = torch.randn(int(share * min(len(indptr) - 1, num_cols)), dtype=dtype)
+        own = diagonal[:, None] * x[: len(diagonal)]
+        wanted = wanted + torch.cat([own, own.new_zeros(len(wanted) - len(own), width)])
     leaves = [x] if weight is None else [x, weight]
     wanted_grads = torch.autograd.grad(wanted, leaves, upstream)
     for transposed in (None, transpose_csr(indptr, indices, num_cols)):
-        out = spmm(indptr, indices, weight, x, transposed=transposed)
+        out = spmm(indptr, indices, weight, x, diagonal=diagonal, transposed=transposed)
         torch.testing.assert_close(out, wanted, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(torch.autograd.grad(out, leaves, upstream), wanted_grads, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(
-        reference.spmm(indptr, indices, None if weight is None else weight.detach(), x.detach()),
+        reference.spmm(indptr, indices, None if weight is None else weight.detach(), x.detach(), diagonal),
         wanted.detach(),
         rtol=1e-4,
         atol=1e-4,
@@ -153,6 +166,9 @@ def test_wrong_arguments_get_a_sentence() -> None:
         spmm(indptr, indices + 1, weight, x)
     with pytest.raises(ValueError, match="indices holds -1"):
         spmm(indptr, indices - 1, weight, x)
+    for wrong in (torch.rand(3), torch.rand(2).double(), torch.rand(2, 1)):
+        with pytest.raises(ValueError, match=r"diagonal is .* with at most 2 entries"):
+            spmm(indptr, indices, weight, x, diagonal=wrong)
     for wrong in ([1, 2, 3], [0, 2, 2], [0, 4, 3]):
         with pytest.raises(ValueError, match="indptr is no CSR pointer array"):
             spmm(torch.tensor(wrong), indices, weight, x)
