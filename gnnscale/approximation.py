@@ -228,7 +228,7 @@ def _row(
         gap_mean=gap.mean().item() if gap.numel() else math.nan,
         gap_max=gap.max().item() if gap.numel() else math.nan,
         staleness=ages.double().mean().item() if ages.numel() else math.nan,
-        staleness_max=ages.max().item() if ages.numel() else math.nan,
+        staleness_max=float(ages.max()) if ages.numel() else math.nan,
         bound_mean=bounds.nodes.mean().item(),
         bound_max=bounds.nodes.max().item(),
         theorem=bounds.theorem,

@@ -38,15 +38,22 @@ def to_blocks(graph: dgl.DGLGraph, sample: Sample, num_layers: int | None) -> li
             "as in FullSampler(num_layers=2), or use batch.layers(2)"
         )
     last = num_layers - 1
-    return [_block(graph, sample, a, i == last) for i, a in enumerate(sample.spread(num_layers))]
+    blocks = []
+    for index, adjacency in enumerate(sample.spread(num_layers)):
+        block = make_block(graph, adjacency, sample.nodes[: adjacency.num_src])
+        if sample.loss_weight is not None and index == last:
+            block.dstdata["loss_weight"] = sample.loss_weight
+        blocks.append(block)
+    return blocks
 
 
-def _block(graph: dgl.DGLGraph, sample: Sample, adjacency: Adjacency, is_last: bool) -> dgl.DGLGraph:
+def make_block(graph: dgl.DGLGraph, adjacency: Adjacency, nodes: Tensor) -> dgl.DGLGraph:
+    """One layer's edges as a DGL block, whose sources are ``nodes``, shape (num_src,); see :func:`to_blocks`."""
     hop = adjacency.hop
-    source_ids = sample.nodes[: adjacency.num_src].to(graph.idtype)
+    source_ids = nodes.to(graph.idtype)
     destination_ids = source_ids[: adjacency.num_dst]
-    # Without edge ids of its own, the block numbers its edges in this order.
-    order = torch.empty(0, dtype=graph.idtype)
+    # The block would number its edges in this order by itself, but some of DGL's products of edges then fail.
+    order = torch.arange(hop.indices.numel(), dtype=graph.idtype)
     block = dgl.create_block(
         ("csc", (hop.indptr.to(graph.idtype), hop.indices.to(graph.idtype), order)),
         num_src_nodes=adjacency.num_src,
@@ -64,8 +71,6 @@ def _block(graph: dgl.DGLGraph, sample: Sample, adjacency: Adjacency, is_last: b
     if adjacency.replaced_degree is not None:
         block.srcdata["degree"] = adjacency.replaced_degree
         block.dstdata["degree"] = adjacency.replaced_degree[: adjacency.num_dst]
-    if sample.loss_weight is not None and is_last:
-        block.dstdata["loss_weight"] = sample.loss_weight
     return block
 
 
@@ -90,7 +95,7 @@ def from_blocks(graph: dgl.DGLGraph, result: Any, sampler_name: str) -> Sample:
     adjacencies = []
     for block in blocks:
         indptr, indices, order = block.adj_tensors("csc")
-        # DGL gives no order for blocks whose edges are numbered in it, as gnnscale's own are.
+        # DGL gives no order for blocks whose edges are numbered in it.
         order = order.long() if order.numel() else torch.arange(indices.numel())
         hop = Hop(indptr, indices, order)
         degree = None if "degree" in graph.ndata else block.srcdata.get("degree")

@@ -120,7 +120,7 @@ def run_from_history(
     csc, device, alone = CSC.of(graph), device_of(model), nodes is None
     # Each node once, in ascending order, whose rows lie near one another.
     distinct, place = (csc.nodes, None) if nodes is None else _check_nodes(nodes, csc).unique(return_inverse=True)
-    degrees = csc.indptr.diff()[distinct]
+    degrees = csc.indptr[distinct + 1] - csc.indptr[distinct]
     outputs = []
     with evaluating(model):
         for start, stop in chunks(torch.cat([degrees.new_zeros(1), degrees.cumsum(0)]), chunk_edges):

@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import re
@@ -133,6 +134,18 @@ def test_a_run_that_diverges_is_a_result(tmp_path):
     status = read_results(tmp_path / "results.parquet").groupby("sampler")["status"].first()
     assert status["full"] == "ok"
     assert re.match(r"failed: the loss became (nan|inf) in epoch \d", status["neighbor"])
+
+
+def test_flags_of_training_reach_the_cells(tmp_path):
+    """Inductive training has histories of the training nodes, a tenth of all, and parts of these."""
+    flags = ["--inductive", "--rest-weight-decay", "0.25"]
+    run = gnnscale(*small(tmp_path, *flags, samplers="gas(num_parts=4)", epochs=1))
+    assert run.exit_code == 0, run.output
+    (settings,) = read_results(tmp_path / "results.parquet")["settings"].map(json.loads)
+    assert (settings["training"]["inductive"], settings["training"]["rest_weight_decay"]) == (True, 0.25)
+    refused = gnnscale(*small(tmp_path, *flags, samplers="gas(num_parts=300)"))
+    assert refused.exit_code == 2
+    assert "num_parts=300 is more than the graph's 40 nodes" in refused.output
 
 
 @pytest.mark.parametrize(

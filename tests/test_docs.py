@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/data.md", "docs/features.md", "docs/history.md"])
+@pytest.mark.parametrize(
+    "page",
+    ["README.md", "docs/autoscale.md", "docs/data.md", "docs/features.md", "docs/history.md", "docs/inference.md"],
+)
 def test_the_python_on_the_page_runs(page, tmp_path, monkeypatch, capsys):
     """Every Python block of the page, in order, in an empty folder."""
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,6 @@
 """Exact evaluation: equal to the formula, however the graph is cut, for models of any shape."""
 
+import gc
 import math
 
 import pytest
@@ -97,7 +98,9 @@ def test_a_failure_inside_the_model_reaches_the_caller(odd_graph):
     model = Unlucky(5, 8, 3)
     with pytest.raises(RuntimeError, match="from inside the model"):
         gs.infer(model, odd_graph, chunk_edges=40)
+    gc.collect()  # of the chunks that waited
     assert model.training
+    assert torch.is_grad_enabled()
     Unlucky.calls = 10
     assert gs.infer(model, odd_graph, chunk_edges=40).shape == (60, 3)
 
@@ -151,3 +154,47 @@ def test_a_model_trained_with_an_enhanced_diagonal_is_evaluated_with_it():
         out = gs.infer(model, graph, diagonal=1.0, chunk_edges=chunk_edges)
         torch.testing.assert_close(out[batch.output_nodes], inside, rtol=1e-5, atol=1e-5)
     assert (gs.infer(model, graph)[batch.output_nodes] - inside).abs().max() > 1e-2
+
+
+def test_a_dataset_will_do_as_well_as_its_graph():
+    data = gs.load("synthetic", num_nodes=300, num_edges=2000)
+    model = gs.nn.GCN(data.num_features, 8, data.num_classes)
+    assert torch.equal(gs.infer(model, data), gs.infer(model, data.graph))
+    with pytest.raises(TypeError, match=r"data is of type list; pass a gnnscale.Dataset or a DGLGraph"):
+        gs.infer(model, [])
+    with pytest.raises(TypeError, match=r"data is of type DGLGraph; pass a gnnscale.Dataset, which says which nodes"):
+        gs.evaluate(model, data.graph)
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad, "autocast"])
+def test_modes_that_a_chunk_is_in_while_it_waits_are_not_those_of_others(odd_graph, mode):
+    """Chunks enter the mode one after the other and leave it in the same order, which is not how modes are nested."""
+    if mode == "autocast":
+        mode = lambda: torch.autocast("cpu", dtype=torch.bfloat16)  # noqa: E731
+
+    def state():
+        return torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+
+    seen = {"outside": set(), "inside": set()}
+
+    class InMode(gs.nn.GCN):
+        def forward(self, batch, x):
+            first, second = batch.layers(2)
+            seen["outside"].add(state())
+            with mode():
+                x = first.exchange(x)
+                seen["inside"].add(state())
+            x = torch.relu(self.convs[0](first, x))
+            seen["outside"].add(state())
+            with mode():
+                x = second.exchange(x)
+                seen["inside"].add(state())
+            return self.convs[1](second, x)
+
+    before = state()
+    model = InMode(5, 8, 3)
+    expected = gs.infer(model, odd_graph)
+    torch.testing.assert_close(gs.infer(model, odd_graph, chunk_edges=40), expected, rtol=1e-5, atol=1e-5)
+    assert state() == before
+    assert seen["outside"] == {(False, False, False)}
+    assert len(seen["inside"]) == 1

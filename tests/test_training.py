@@ -8,6 +8,7 @@ import torch
 
 import gnnscale as gs
 from gnnscale.samplers import ClusterGCNSampler, FullSampler, GASSampler, NeighborSampler
+from gnnscale.training import parameter_groups
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +148,37 @@ def test_histories_are_younger_where_evaluation_refreshes_them():
     assert kept[0] == refreshed[0] < kept[-1]
     assert math.isnan(gs.train(gs.nn.GCN(data.num_features, 8, data.num_classes), data, gs.samplers.FullSampler(),
                                epochs=1).points[0].staleness)  # fmt: skip
+
+
+def test_rest_weight_decay_is_for_what_the_models_rule_leaves_out(data):
+    """One step of Adam from a zero gradient moves a weight by its decay alone: here the sign of the weight times lr."""
+
+    class Still(gs.nn.GCN):
+        def forward(self, batch, x):
+            return super().forward(batch, x) * 0.0
+
+    def moved(**arguments):
+        torch.manual_seed(0)
+        model = Still(data.num_features, 16, data.num_classes)
+        before = [conv.weight.clone() for conv in model.convs]
+        gs.train(model, data, FullSampler(), epochs=1, lr=1e-3, **arguments)
+        return [not torch.equal(old, conv.weight) for old, conv in zip(before, model.convs, strict=True)]
+
+    assert moved(weight_decay=0.1) == [True, False]
+    assert moved(weight_decay=0.0, rest_weight_decay=0.1) == [False, True]
+    assert moved(weight_decay=0.1, rest_weight_decay=0.1) == [True, True]
+
+
+def test_rest_weight_decay_is_refused_where_all_parameters_decay(data):
+    class Plain(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = gs.nn.GCN(data.num_features, 16, data.num_classes)
+
+        def forward(self, batch, x):
+            return self.conv(batch, x)
+
+    (group,) = parameter_groups(Plain(), 0.1)
+    assert (len(group["params"]), group["weight_decay"]) == (4, 0.1)
+    with pytest.raises(ValueError, match=r"rest_weight_decay=0\.2 is for parameters that have no weight_decay"):
+        gs.train(Plain(), data, FullSampler(), epochs=1, rest_weight_decay=0.2)

@@ -128,8 +128,8 @@ def spmm(
         most = min(len(indptr) - 1, len(x))
         if diagonal.dtype != x.dtype or diagonal.dim() != 1 or len(diagonal) > most:
             raise ValueError(
-                f"diagonal is {diagonal.dtype} of the shape {tuple(diagonal.shape)}; it has to be a vector of {x.dtype} "
-                f"with at most {most} entries."
+                f"diagonal is {diagonal.dtype} of the shape {tuple(diagonal.shape)}; it has to be a vector of "
+                f"{x.dtype} with at most {most} entries."
             )
     for name, tensor in (("indices", indices), ("weight", weight), ("x", x), ("diagonal", diagonal)):
         if tensor is not None and tensor.device != indptr.device:

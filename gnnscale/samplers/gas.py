@@ -28,8 +28,8 @@ class GASSampler(PartitionSampler):
     As in the authors' code (PyGAS), the whole adjacency is normalised before it is cut, rows are pushed after the
     activation and before dropout, and :func:`gnnscale.train` fills the histories by an exact pass before the first
     epoch (in a loop of your own they start at zero; :func:`gnnscale.infer` with ``history=`` fills them). What differs:
-    parts come from another build of METIS, tables stay in the order of node ids, and the authors' Lipschitz
-    regularisation, which only their GIN example has, is left out.
+    parts come from another build of METIS, and tables stay in the order of node ids. The authors' Lipschitz
+    regularisation, which only their GIN example has, is ``gs.nn.GIN(lipschitz=...)``.
 
     Parameters
     ----------

@@ -157,8 +157,8 @@ class ControlledLayer(Layer):
                 return self._controlled_from_outside(conv, x, *rows)
             raise ValueError(
                 f"{conv._get_name()} declares no norm, and vrgcn needs an Â that does not depend on the rows, which "
-                "attention has not: use gas, neighbor or cluster, or declare norm = 'sym', 'mean' or 'sum' on a "
-                "convolution that is a linear map of rows, that sum over neighbours, and anything after it"
+                "attention and extremes have not: use gas, neighbor or cluster, or declare norm = 'sym', 'mean' or "
+                "'sum' on a convolution that is a linear map of rows, that sum over neighbours, and anything after it"
             )
         self._check(x)
         mean = self._rows_before_dropout
@@ -194,7 +194,8 @@ class ControlledLayer(Layer):
         if not self._keeps_both:
             return out
         with torch.no_grad():
-            return torch.cat([out, conv(sampled, mean, *rows) + correction])
+            mean_out = conv(sampled, mean, *rows) + correction
+        return torch.cat([out, mean_out])
 
     def own(self, x: Tensor) -> Tensor:
         """The destinations' rows; under CVD those without dropout below them, as :meth:`propagate` has them."""
