@@ -1,7 +1,12 @@
 """What all tests share, doctests too: the same random numbers in each, and no file in the user's cache folder."""
 
+import hypothesis
 import pytest
 import torch
+
+# On a busy machine any example may take long.
+hypothesis.settings.register_profile("gnnscale", deadline=None)
+hypothesis.settings.load_profile("gnnscale")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -82,7 +82,7 @@ PER_SAMPLER = (
 #: The shape of a model, under ``[model]`` for all models or ``[model.gcn]`` for one.
 MODEL: dict[str, Setting] = {
     "hidden": _count(64, "columns of each hidden layer"),
-    "layers": _count(2, "layers"),
+    "layers": _count(2, "layers (by default 10 for appnp, 64 for gcnii)"),
     "dropout": Setting(
         0.5, "share of a layer's inputs that training drops", "a number from 0 up to but not including 1",
         lambda v: _is_number(v) and 0 <= v < 1,

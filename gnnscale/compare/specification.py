@@ -235,6 +235,8 @@ class _Reader:
         if kind == "model":
             shared = {key: value for key, value in self.table("model").items() if key in MODEL}
             defaults = {key: setting.default for key, setting in MODEL.items()}
+            # Two layers of APPNP or GCNII would be other models than those of the papers.
+            defaults["layers"] = inspect.signature(MODELS[name]).parameters["num_layers"].default
             flags = {key: self.flags[key] for key in MODEL if key in self.flags}
             arguments = {**defaults, **shared, **arguments, **flags}
             self.check_arguments(name, {**arguments, **own}, MODEL)

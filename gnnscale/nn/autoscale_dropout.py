@@ -31,8 +31,9 @@ class RowsBeforeDropout(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        # The result is kept too, so that its id is not given to another tensor.
-        self._known: dict[int, tuple[Tensor, Tensor, float]] = {}
+        # The result is kept too, so that its id is not given to another tensor; and the versions of both, because
+        # what was changed in place since (an activation, a residual connection) is no result of dropout any more.
+        self._known: dict[int, tuple[Tensor, Tensor, float, tuple[int, int]]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -41,9 +42,10 @@ class RowsBeforeDropout(TorchFunctionMode):
         if func in _SIGNATURES:
             return self._dropped(func, _SIGNATURES[func].bind(*args, **kwargs))
         out = func(*args, **kwargs)
-        if func in _RESHAPES and id(args[0]) in self._known:
-            _, before, p = self._known[id(args[0])]
-            self._remember(out, func(before, *args[1:], **kwargs), p)
+        if func in _RESHAPES and args:
+            before, p = self.of(args[0])
+            if p:
+                self._remember(out, func(before, *args[1:], **kwargs), p)
         return out
 
     def _dropped(self, func: Callable[..., Any], call: inspect.BoundArguments) -> Tensor:
@@ -58,9 +60,12 @@ class RowsBeforeDropout(TorchFunctionMode):
         return out
 
     def _remember(self, out: Tensor, before: Tensor, p: float) -> None:
-        self._known[id(out)] = out, before, p
+        self._known[id(out)] = out, before, p, (out._version, before._version)
 
     def of(self, x: Tensor) -> tuple[Tensor, float]:
         """What ``x`` was before dropout, and its probability; ``x`` itself and 0 if it is not the result of one."""
-        _, before, p = self._known.get(id(x), (x, x, 0.0))
-        return before, p
+        if id(x) in self._known:
+            out, before, p, versions = self._known[id(x)]
+            if versions == (out._version, before._version):
+                return before, p
+        return x, 0.0

@@ -65,7 +65,7 @@ class Sample:
         if len(self.adjacencies) != num_layers:
             raise ValueError(
                 f"the sampler drew {len(self.adjacencies)} layers and the model has {num_layers}; give the sampler "
-                f"one number a layer, {num_layers} in all"
+                f"one number a layer, {num_layers} in all, or num_layers={num_layers} if it takes that"
             )
         return list(self.adjacencies)
 

@@ -164,15 +164,19 @@ class LMCLayer(HaloLayer):
         else:
             halo = own[:0]
         if own.requires_grad:
-            own, halo = self._compensated(own, halo)
+            # Of a batch without a halo too: the table is that of all batches.
+            needed = any(each.requires_grad for each in (x, *rows))
+            own, halo = self._compensated(own, halo, needed)
         elif torch.is_grad_enabled():
             self._make_table(1)  # a convolution of raw features without weights: the layers above have tables too
         return own if self._is_last else torch.cat([own, halo])
 
-    def _compensated(self, own: Tensor, halo: Tensor) -> tuple[Tensor, Tensor]:
-        """The same rows, whose gradients are pushed (the batch's own) and completed (the halo's)."""
-        # The gradient of the first layer's halo reaches nothing, unless the model has trained weights before it.
-        needed = halo.requires_grad
+    def _compensated(self, own: Tensor, halo: Tensor, needed: bool) -> tuple[Tensor, Tensor]:
+        """The same rows, whose gradients are pushed (the batch's own) and completed (the halo's).
+
+        The gradient of the first layer's halo reaches nothing, unless the model has trained weights before it; then it
+        is not ``needed``.
+        """
         self._make_table(own.shape[1] if needed else 1)
         return _Compensation.apply(own, halo, self) if needed else (own, halo)
 

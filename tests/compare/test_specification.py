@@ -197,3 +197,11 @@ def test_the_demo_is_a_valid_specification():
     spec = read_specification(DEMO, {})
     assert [sampler.label for sampler in spec.samplers] == ["full", "neighbor", "cluster", "gas"]
     assert (len(spec.seeds), spec.out) == (3, Path("runs/demo"))
+
+
+def test_models_that_look_far_have_the_layers_of_their_papers():
+    flags = {"datasets": "synthetic", "models": "gcn,appnp,gcnii", "samplers": "full"}
+    layers = [model.arguments["layers"] for model in read_specification(None, flags).models]
+    assert layers == [2, 10, 64]
+    same = read_specification(None, {**flags, "layers": 3})
+    assert {model.arguments["layers"] for model in same.models} == {3}

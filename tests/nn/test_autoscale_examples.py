@@ -18,13 +18,10 @@ EXAMPLES = runpy.run_path(str(Path(__file__).resolve().parents[2] / "experiments
 
 @pytest.fixture(scope="module")
 def data():
-    made = load("synthetic", num_nodes=300, num_edges=3000, num_classes=4, signal=1.0, train_fraction=0.5)
-    return replace(made, graph=dgl.add_self_loop(made.graph))  # as the example of GAT wants
-
-
-def exact_loss(model, data):
-    logits, labels = gs.infer(model, data), data.graph.ndata["label"]
-    return float(functional.cross_entropy(logits[data.train_ids], labels[data.train_ids]))
+    made = load("synthetic", num_nodes=300, num_edges=3000, num_classes=4, signal=0.5, train_fraction=0.5)
+    graph = dgl.add_self_loop(made.graph)  # as the example of GAT wants
+    graph.ndata["feat"] = functional.normalize(graph.ndata["feat"])
+    return replace(made, graph=graph)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -37,6 +34,5 @@ def test_they_train(data, name, sampler):
         with pytest.raises(ValueError, match=r"GATConv .* norm"):
             gs.train(model, data, made, epochs=1)
         return
-    before = exact_loss(model, data)
-    gs.train(model, data, made, epochs=8)
-    assert exact_loss(model, data) < before
+    result = gs.train(model, data, made, epochs=8, lr=0.03)
+    assert result.best.val > 0.5  # chance is a quarter

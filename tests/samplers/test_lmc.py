@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import gnnscale as gs
+from gnnscale._dgl import dgl
 from gnnscale.csc import CSC
 from gnnscale.evaluation import infer
 from gnnscale.history import HistoryStore
@@ -124,7 +125,7 @@ class KeepsNoGradients(LMCLayer):
 class TrainsOnTheHalo(LMCLayer):
     def propagate(self, conv, x):
         own, halo = conv(self._own_layer(), x), conv(*self._halo_layer(x))
-        own, halo = self._compensated(own, halo)
+        own, halo = self._compensated(own, halo, x.requires_grad)
         return own if self._is_last else torch.cat([own, halo])
 
 
@@ -222,6 +223,24 @@ def test_values_and_gradients_are_compensated_by_the_formula(score):
     (cross_entropy(own[targets], batch.y[targets]) + added).backward()
     for gradient, parameter in zip(mine, model.parameters(), strict=True):
         torch.testing.assert_close(gradient, parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_without_a_halo_leaves_the_tables_as_all_batches_want_them():
+    """A graph in two pieces: some parts have no neighbours outside, and may come first."""
+    ring = torch.arange(50)
+    source = torch.cat([torch.arange(10), 10 + ring])
+    destination = torch.cat([(torch.arange(10) + 1) % 10, 10 + (ring + 1) % 50])
+    graph = dgl.to_bidirected(dgl.graph((source, destination)))
+    graph.ndata["feat"], graph.ndata["label"] = torch.randn(60, 5), torch.randint(3, (60,))
+    for seed in range(3):
+        model = gs.nn.GCN(5, 8, 3, num_layers=3)
+        loader = DataLoader(graph, torch.arange(60), LMCSampler(6), batch_size=1, shuffle=True, seed=seed)
+        halos = set()
+        for batch in loader:
+            halos.add(len(batch.input_nodes) > len(batch.output_nodes))
+            batch.loss(model(batch, batch.x)).backward()
+        assert halos == {True, False}
+        assert loader.gradients.widths == [1, 8, 3]
 
 
 def test_one_batch_of_everything_is_the_full_batch(odd_graph):
