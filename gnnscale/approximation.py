@@ -193,6 +193,9 @@ def _constants(model: nn.Module, given: Sequence[Lipschitz] | None, num_layers: 
     constants = list(lipschitz_constants(model) if given is None else given)
     if not constants and given is None:
         return [Lipschitz(math.nan, math.nan, "", "a model that gnnscale does not know")] * num_layers
+    if not all(isinstance(each, Lipschitz) for each in constants):
+        kinds = ", ".join(sorted({type(each).__name__ for each in constants}))
+        raise TypeError(f"constants holds {kinds}; give a gnnscale.nn.Lipschitz(own, neighbors, norm) for each layer")
     if len(constants) != num_layers:
         raise ValueError(f"constants has {len(constants)} entries and the model {num_layers} layers; give one for each")
     return constants

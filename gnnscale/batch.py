@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -121,6 +121,12 @@ class MiniBatch:
             return self._given_blocks
         return to_blocks(self.graph, self.sample, self._num_blocks)
 
+    def __getitem__(self, index: int) -> Any:
+        raise TypeError(
+            "a batch is no list of blocks; make a model that is written for blocks ready for batches with "
+            "gs.autoscale(model), or give it batch.blocks"
+        )
+
     def __iter__(self) -> Iterator:
         return iter((self.input_nodes, self.output_nodes, self.blocks))
 
@@ -153,10 +159,11 @@ class MiniBatch:
 
         Raises
         ------
-        ValueError
-            If ``logits`` does not have a row for each output node.
+        TypeError, ValueError
+            If ``logits`` is no matrix with a row for each output node.
         """
         y, weight = self.y, self.sample.loss_weight
+        as_logits(logits)
         if logits.shape[0] != y.shape[0]:
             raise ValueError(
                 f"logits have {logits.shape[0]} rows and the batch has {y.shape[0]} output nodes; a model of L "
@@ -176,6 +183,24 @@ class MiniBatch:
             losses = nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
         loss = losses.mean() if weight is None else (losses * weight).sum()
         return sum(self._penalties, loss)
+
+
+def as_logits(logits: Any) -> Tensor:
+    """What a model gave, if it is a matrix.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One sentence.
+    """
+    if not isinstance(logits, Tensor):
+        raise TypeError(f"the model gave a {type(logits).__name__}; it has to give one tensor of logits, a row a node")
+    if logits.dim() != 2:
+        raise ValueError(
+            f"the model gave a tensor of the shape {tuple(logits.shape)}; it has to give a matrix of logits, one row a "
+            "node and one column a class (of attention heads, take the mean or flatten them)"
+        )
+    return logits
 
 
 def _kept(store: HistoryStore | None, name: str) -> HistoryStore:

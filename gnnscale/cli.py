@@ -85,7 +85,9 @@ def compare(
     hidden: Annotated[
         int | None, typer.Option(help="Columns of a hidden layer (default: 64)", rich_help_panel="Model")
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers (default: 2; appnp 10, gcnii 64)", rich_help_panel="Model")] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Layers (default: 2; appnp 10, gcnii 64)", rich_help_panel="Model")
+    ] = None,
     dropout: Annotated[
         float | None, typer.Option(help="Share of inputs dropped (default: 0.5)", rich_help_panel="Model")
     ] = None,
@@ -229,7 +231,9 @@ def estimator(
     hidden: Annotated[
         int | None, typer.Option(help="Columns of a hidden layer (default: 64)", rich_help_panel="Model")
     ] = None,
-    layers: Annotated[int | None, typer.Option(help="Layers (default: 2; appnp 10, gcnii 64)", rich_help_panel="Model")] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Layers (default: 2; appnp 10, gcnii 64)", rich_help_panel="Model")
+    ] = None,
     norm: Annotated[
         str | None,
         typer.Option(help="Between layers: none, batch or layer (default: none)", rich_help_panel="Model"),

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
-from gnnscale.batch import MiniBatch
+from gnnscale.batch import MiniBatch, as_logits
+from gnnscale.checks import check_flag
 from gnnscale.csc import CSC
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import CHUNK_EDGES, chunks, device_of, evaluating, graph_of
@@ -93,7 +94,7 @@ def infer_from_history(
         data,
         history,
         nodes,
-        written=history if refresh else None,
+        written=history if check_flag("refresh", refresh) else None,
         chunk_edges=chunk_edges,
         features=features,
     )
@@ -127,7 +128,7 @@ def run_from_history(
             sample = _sample(csc, distinct[start:stop], alone, written)
             batch = MiniBatch(graph, sample, device=device, history=history)
             rows = graph.ndata["feat"][sample.nodes] if features is None else features.pull(sample.nodes).wait()
-            outputs.append(model(batch, rows.to(device)).cpu())
+            outputs.append(as_logits(model(batch, rows.to(device))).cpu())
     if written is not None:
         written.flush()
     found = torch.cat(outputs)

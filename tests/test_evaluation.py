@@ -198,3 +198,30 @@ def test_modes_that_a_chunk_is_in_while_it_waits_are_not_those_of_others(odd_gra
     assert state() == before
     assert seen["outside"] == {(False, False, False)}
     assert len(seen["inside"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("gives", "error", "sentence"),
+    [
+        (lambda x: (x, x), TypeError, "the model gave a tuple; it has to give one tensor of logits"),
+        (lambda x: x[:, None], ValueError, r"of the shape \(60, 1, 5\); .* one column a class \(of attention heads"),
+    ],
+)
+def test_a_model_that_gives_no_logits_is_one_sentence(odd_graph, gives, error, sentence):
+    class Odd(torch.nn.Module):
+        def forward(self, batch, x):
+            for layer in batch.layers(1):
+                x = layer.own(layer.exchange(x))
+            return gives(x)
+
+    with pytest.raises(error, match=sentence):
+        gs.infer(Odd(), odd_graph)
+
+
+def test_a_model_written_for_blocks_is_told_of_autoscale(odd_graph):
+    class ForBlocks(torch.nn.Module):
+        def forward(self, blocks, x):
+            return blocks[0]
+
+    with pytest.raises(TypeError, match=r"gs\.autoscale\(model\)"):
+        gs.infer(ForBlocks(), odd_graph)
