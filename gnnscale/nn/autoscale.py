@@ -15,7 +15,7 @@ from gnnscale.batch import MiniBatch
 from gnnscale.checks import check_count
 from gnnscale.layer import Layer
 from gnnscale.nn.adapters import Adapter, OnBlock, adapter_for
-from gnnscale.nn.autoscale_blocks import Blocks, BlockView
+from gnnscale.nn.autoscale_blocks import ONE_AFTER_THE_OTHER, Blocks, BlockView
 from gnnscale.nn.autoscale_dropout import RowsBeforeDropout
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -84,22 +84,28 @@ def autoscale(model: Model, *, convs: Sequence[type[nn.Module]] = (), num_blocks
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; autoscale takes a torch.nn.Module")
-    convs = tuple(convs)
+    if isinstance(convs, str) or not isinstance(convs, Sequence):
+        raise TypeError(f"convs={convs!r} is no list; it takes a list of classes of modules, such as convs=[MyConv]")
     for cls in convs:
         if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
             raise TypeError(f"convs has {cls!r}; it takes classes of modules, such as convs=[MyConv]")
-    found = list(_convolutions(model, convs))
+    found = list(_convolutions(model, tuple(convs)))
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no convolution of dgl.nn; name the classes of your own: "
             "gs.autoscale(model, convs=[MyConv])"
+        )
+    if type(model).forward in (nn.Sequential.forward, nn.Module.forward):
+        raise TypeError(
+            f"{type(model).__name__} has no forward(blocks, x) that would give convolutions their blocks; write a "
+            "module that has one, or use dgl.nn.Sequential"
         )
     adapters = [adapter_for(conv) for conv in found]
     hops = _hops(adapters, num_blocks)
     for adapter in adapters:
         adapter.conv.forward = ConvForward(adapter)
     of_itself = ConvForward(adapters[0]) if found[0] is model else None
-    model.forward = ModelForward(model, hops, of_itself)
+    model.forward = ModelForward(model, tuple(convs), hops, of_itself)
     _warn_of([adapter for adapter in adapters if type(adapter) is OnBlock])
     return model
 
@@ -112,10 +118,18 @@ class ConvForward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         conv = self.adapter.conv
-        call = inspect.signature(type(conv).forward).bind(conv, *args, **kwargs)
-        _, graph, *rest = self._named(call).items()
+        signature = inspect.signature(type(conv).forward)
+        try:
+            _, graph, *rest = self._named(signature.bind(conv, *args, **kwargs)).items()
+        except TypeError as error:
+            raise TypeError(f"{type(conv).__name__} was called wrongly, {error}; it takes {signature}") from None
         view = graph[1].next() if isinstance(graph[1], Blocks) else graph[1]
         if not isinstance(view, BlockView):
+            if any(isinstance(value, (Blocks, BlockView)) for _, value in rest):
+                raise TypeError(
+                    f"{type(conv).__name__} was given a {type(view).__name__} first, and blocks after it; call it as "
+                    "conv(block, x), in a model's forward(blocks, x)"
+                )
             return type(conv).forward(conv, *args, **kwargs)
         (_, feat), *others = rest
         return view.apply(self.adapter, feat, {k: v for k, v in others if v is not None and v is not False})
@@ -137,8 +151,15 @@ class ConvForward:
 class ModelForward:
     """A model's ``forward``: given a batch, the model's own with views of the batch's layers for blocks."""
 
-    def __init__(self, model: nn.Module, hops: list[int], conv_forward: ConvForward | None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        named: tuple[type[nn.Module], ...],
+        hops: list[int],
+        conv_forward: ConvForward | None,
+    ) -> None:
         self.model = model
+        self.named = named
         self.hops = hops
         self.conv_forward = conv_forward  # of a model that is one convolution
 
@@ -146,6 +167,12 @@ class ModelForward:
         if not args or not isinstance(args[0], MiniBatch):
             return self._own(*args, **kwargs)
         batch = args[0]
+        for conv in _convolutions(self.model, self.named):
+            if not isinstance(conv.forward, (ConvForward, ModelForward)):
+                raise ValueError(
+                    f"the model has a {type(conv).__name__} that was not there when gs.autoscale(model) was called; "
+                    "call it again"
+                )
         # Evaluation, in which other forwards run between, neither drops out nor may leave anything entered.
         exchanges = batch.sample.layer_class.exchange is not Layer.exchange
         dropouts = RowsBeforeDropout() if self.model.training and exchanges else None
@@ -154,6 +181,8 @@ class ModelForward:
             with dropouts or nullcontext():
                 out = self._own(blocks, *args[1:], **kwargs)
         except RuntimeError as error:
+            if blocks.branches:
+                raise ValueError(f"forward does not get through ({error}); {ONE_AFTER_THE_OTHER}") from error
             if not blocks.doubles:
                 raise
             raise ValueError(

@@ -21,19 +21,27 @@ _SIGNATURES = {
 _RESHAPES = {Tensor.flatten, Tensor.view, Tensor.reshape, Tensor.squeeze, torch.flatten, torch.reshape, torch.squeeze}
 
 
+State = tuple[int, int]
+
+
+def state_of(x: Tensor) -> State:
+    """Which tensor it is, and how often it was changed in place: an activation may do so, or a residual connection."""
+    return id(x), 0 if x.is_inference() else x._version
+
+
 class RowsBeforeDropout(TorchFunctionMode):
     """Remembers of each result of dropout what was dropped out, while it is entered.
 
     A model's author writes activation, dropout, convolution, and histories are to hold the rows between the first two.
     ``nn.Dropout`` and ``functional.dropout`` both arrive here, because torch hands every call of its functions to the
-    mode; a change of shape after dropout (``flatten`` of attention heads) is followed.
+    mode; a change of shape after dropout (``flatten`` of attention heads) is followed. What is changed in place
+    afterwards is no result of dropout any more.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # The result is kept too, so that its id is not given to another tensor; and the versions of both, because
-        # what was changed in place since (an activation, a residual connection) is no result of dropout any more.
-        self._known: dict[int, tuple[Tensor, Tensor, float, tuple[int, int]]] = {}
+        # The result is kept too, so that its id is not given to another tensor.
+        self._known: dict[State, tuple[Tensor, Tensor, State, float]] = {}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -60,12 +68,11 @@ class RowsBeforeDropout(TorchFunctionMode):
         return out
 
     def _remember(self, out: Tensor, before: Tensor, p: float) -> None:
-        self._known[id(out)] = out, before, p, (out._version, before._version)
+        # Where torch does not count changes in place, nothing is known.
+        if not out.is_inference():
+            self._known[state_of(out)] = out, before, state_of(before), p
 
     def of(self, x: Tensor) -> tuple[Tensor, float]:
         """What ``x`` was before dropout, and its probability; ``x`` itself and 0 if it is not the result of one."""
-        if id(x) in self._known:
-            out, before, p, versions = self._known[id(x)]
-            if versions == (out._version, before._version):
-                return before, p
-        return x, 0.0
+        _, before, state, p = self._known.get(state_of(x), (x, x, None, 0.0))
+        return (before, p) if state == state_of(before) else (x, 0.0)

@@ -222,7 +222,7 @@ def test_convolutions_called_twice_and_blocks_read_twice(sampler):
 
 
 class DropsOut(nn.Module):
-    """ReLU, dropout in one of several ways, convolution."""
+    """ELU, dropout in one of several ways, convolution."""
 
     def __init__(self, way):
         super().__init__()
@@ -277,6 +277,54 @@ def test_histories_hold_rows_before_dropout_and_convolutions_read_rows_after_it(
     for of_batch_and_halo in zeros:
         assert 0.3 < of_batch_and_halo[:20].mean() < 0.7
         assert 0.3 < of_batch_and_halo[20:].mean() < 0.7  # the halo's
+
+
+class ChangesInPlace(DropsOut):
+    """Something in place after dropout, in one of two ways."""
+
+    def forward(self, blocks, x):
+        h = self.first(blocks[0], x).flatten(1)
+        h = self.module(h)
+        if self.way == "relu":
+            h = nn.ReLU(inplace=True)(h)
+        else:
+            h += 7.0 + x[: len(h)]
+        self.given = h
+        return self.last(blocks[1], h)
+
+
+@pytest.mark.parametrize("way", ["relu", "skip"])
+def test_what_is_changed_in_place_after_dropout_is_pushed_as_the_convolution_got_it(way):
+    graph, model = make_graph(num_features=6), gs.autoscale(ChangesInPlace(way)).train()
+    loader, seen = DataLoader(graph, torch.arange(60), GASSampler(6, partition="random"), batch_size=3), []
+    gs.infer(model, graph, history=loader.history)
+    original = model.last.forward.adapter.forward
+    model.last.forward.adapter.forward = lambda layer, x: (seen.append(x), original(layer, x))[1]
+    for batch in loader:
+        halo = loader.history.pull(0, batch.input_nodes[len(batch.output_nodes) :]).wait()
+        model(batch, batch.x)
+        torch.testing.assert_close(loader.history.pull(0, batch.output_nodes).wait(), model.given)
+        assert len(halo)
+        torch.testing.assert_close(seen[-1], torch.cat([model.given, halo]))
+
+
+def test_rows_changed_in_place_since_they_were_exchanged_are_other_rows():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.a, self.b = (dgl.nn.SAGEConv(6, 6, "mean") for _ in range(3))
+
+        def forward(self, blocks, x):
+            with torch.no_grad():
+                h = self.first(blocks[0], x)
+                out = self.a(blocks[1], h)
+                h += 1.0
+                return out + self.b(blocks[1], h)
+
+    graph, model = make_graph(num_features=6), gs.autoscale(Twice(), num_blocks=2)
+    batch = next(iter(DataLoader(graph, torch.arange(60), GASSampler(6, partition="random"), batch_size=3)))
+    with pytest.raises(ValueError, match="read block 1 with different rows"):
+        model(batch, batch.x)
 
 
 def test_without_watching_dropout_histories_would_hold_dropped_rows(monkeypatch):

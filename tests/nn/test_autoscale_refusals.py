@@ -11,6 +11,7 @@ from gnnscale._dgl import dgl
 from gnnscale.loader import DataLoader
 from gnnscale.samplers import ClusterGCNSampler, FullSampler, GASSampler, LMCSampler, NeighborSampler, VRGCNSampler
 from tests.conftest import make_graph
+from tests.nn.dgl_convs import Flat
 
 
 class Written(nn.Module):
@@ -42,6 +43,8 @@ def first_batch(sampler=None, graph=None, batch_size=20):
         (dgl.nn.GATConv((2, 3), 2, 1), "make it with in_feats=2"),
         (dgl.nn.PNAConv(2, 2, ["moment3"], ["identity"], 1.0), "'moment3', which needs all messages"),
         (dgl.nn.PNAConv(2, 2, ["mean"], ["identity"], 1.0, edge_feat_size=1), "make it with edge_feat_size=0"),
+        (nn.Sequential(dgl.nn.GraphConv(2, 2)), r"Sequential has no forward\(blocks, x\).*use dgl.nn.Sequential"),
+        (nn.ModuleList([dgl.nn.GraphConv(2, 2)]), r"ModuleList has no forward\(blocks, x\)"),
     ],
 )
 def test_models_that_cannot_be_had(model, sentence):
@@ -53,9 +56,12 @@ def test_arguments():
     conv = dgl.nn.SAGEConv(2, 2, "mean")
     with pytest.raises(TypeError, match=r"convs has 'MyConv'; it takes classes"):
         gs.autoscale(conv, convs=["MyConv"])
+    for convs in (dgl.nn.SAGEConv, "MyConv", None):
+        with pytest.raises(TypeError, match=r"convs=.* is no list; it takes .* convs=\[MyConv\]"):
+            gs.autoscale(conv, convs=convs)
     with pytest.raises(ValueError, match="num_blocks=0"):
         gs.autoscale(conv, num_blocks=0)
-    mixed = nn.ModuleList([conv, dgl.nn.TAGConv(2, 2, k=3)])
+    mixed = dgl.nn.Sequential(conv, dgl.nn.TAGConv(2, 2, k=3))
     with pytest.raises(ValueError, match="take 1, 3 layers each"):
         gs.autoscale(mixed, num_blocks=2)
 
@@ -72,12 +78,124 @@ def test_arguments():
         (lambda m, b, x: b[0].update_all(None, None), r"block.update_all outside of a convolution.*convs=\[MyConv\]"),
         (lambda m, b, x: dgl.ops.copy_u_sum(b[0], x), r"outside of a convolution"),
         (lambda m, b, x: m.b(b[0], x) + m.a(b[0], x + 1), "read block 0 with different rows"),
+        (lambda m, b, x: x, r"forward called no convolution; call each as conv\(block, x\)"),
+        (lambda m, b, x: m.a(b[0], (x, x, x)), "was given a tuple of Tensor, Tensor, Tensor; give it h, or the pair"),
+        (lambda m, b, x: m.a(b[0], (x, None)), "was given a tuple of Tensor, NoneType; give it h, or the pair"),
+        (lambda m, b, x: m.a(b[0], x[:, 1:]), "of block 0 has in_feats=5 and was given rows of 4 columns"),
+        (lambda m, b, x: m.b(b[1], m.a(b[0], x)[:, 1:]), "of block 1 has in_feats=5 and was given rows of 4 columns"),
+        (lambda m, b, x: dgl.add_self_loop(b[0]), r"blocks stay as they are, .* dgl.add_self_loop\(graph\)"),
+        (lambda m, b, x: m.b(b, torch.relu(m.a(b, x[:, :5]))) + m.a(b, x), r"more than 2 convolutions"),
+        (lambda m, b, x: (m.a(b[0], x), m.b(b[1], x))[1], "goes on from the .* of the block before"),
     ],
 )
 def test_calls_that_would_be_wrong(forward, sentence):
     model, batch = gs.autoscale(Written(forward)), first_batch()
     with pytest.raises(ValueError, match=sentence):
         model(batch, batch.x)
+
+
+@pytest.mark.parametrize(
+    ("forward", "error", "sentence"),
+    [
+        (lambda m, b, x: b[2], IndexError, r"blocks\[2\], .* blocks is 2, .* num_blocks=3"),
+        (lambda m, b, x: b[-3], IndexError, r"blocks\[-3\], .* num_blocks=3"),
+        (lambda m, g, x: g.local_scope(), AttributeError, "asks its first argument for 'local_scope'"),
+        (lambda m, g, x: g.num_nodes(), AttributeError, "'num_nodes'; in a batch that is a list of blocks"),
+        (lambda m, g, x: g.ndata["feat"], AttributeError, "'ndata'; in a batch that is a list of blocks"),
+        (
+            lambda m, g, x: dgl.add_self_loop(g),
+            AttributeError,
+            r"belongs into the graph itself.*add_self_loop\(graph\)",
+        ),
+        (lambda m, b, x: m.a(x, b[0]), TypeError, r"SAGEConv was given a Tensor first, .*conv\(block, x\)"),
+        (lambda m, x, b: m.b(b[1], m.a(b[0], x)), TypeError, r"in a model's forward\(blocks, x\)"),
+        (lambda m, x, b: torch.relu(x), TypeError, r"calls relu on the batch's blocks.*forward\(blocks, x\)"),
+        (lambda m, x, b: nn.Linear(5, 5)(x), TypeError, r"calls linear on the batch's blocks"),
+        (lambda m, b, x: m.a(b[0]), TypeError, r"SAGEConv was called wrongly, missing .* 'feat'; it takes \(.*feat"),
+        (lambda m, b, x: m.a(b[0], x, None, 3), TypeError, "SAGEConv was called wrongly, too many positional"),
+    ],
+)
+def test_calls_with_arguments_mixed_up(forward, error, sentence):
+    model, batch = gs.autoscale(Written(forward)), first_batch()
+    with pytest.raises(error, match=sentence):
+        model(batch, batch.x)
+
+
+@pytest.mark.parametrize(
+    ("make", "argument", "sentence"),
+    [
+        (lambda: dgl.nn.GraphConv(5, 5, weight=False, bias=False), "weight", "own: make it with weight=True"),
+        (lambda: dgl.nn.GATConv(5, 5, 1), "get_attention", "rows alone; .* call the convolution on DGL's graph"),
+        (lambda: dgl.nn.PNAConv(5, 5, ["mean"], ["identity"], 1.0), "edge_feat", "features of edges are not at hand"),
+    ],
+)
+def test_arguments_of_convolutions_have_reasons_of_their_own(make, argument, sentence):
+    model = gs.autoscale(Written(lambda m, b, x: m.a(b[0], x, **{argument: torch.ones(5, 5)}), make))
+    batch = first_batch(graph=dgl.add_self_loop(make_graph()))
+    with pytest.raises(ValueError, match=f"was given {argument}, which has no meaning on a batch; .*{sentence}"):
+        model(batch, batch.x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: dgl.nn.GraphConv(6, 5),
+        lambda: dgl.nn.GATConv(6, 5, 1),
+        lambda: dgl.nn.GINConv(nn.Sequential(nn.Linear(6, 5), nn.ReLU())),
+        lambda: dgl.nn.SGConv(6, 5),
+        lambda: dgl.nn.TAGConv(6, 5, k=1),
+        lambda: dgl.nn.PNAConv(6, 5, ["mean"], ["identity"], 1.0),
+    ],
+)
+def test_wrong_widths_are_named(make):
+    model, batch = gs.autoscale(make()), first_batch(NeighborSampler([3]))
+    with pytest.raises(ValueError, match=r"Conv.* of block 0 has in_feats=6 and was given rows of 5 columns"):
+        model(batch, batch.x)
+
+
+def test_a_graph_convolution_without_a_matrix_takes_rows_of_any_width():
+    batch = first_batch(NeighborSampler([3]))
+    conv = gs.autoscale(dgl.nn.GraphConv(6, 6, weight=False, bias=False, allow_zero_in_degree=True))
+    assert conv(batch, batch.x).shape == (20, 5)
+
+
+class Branches(nn.Module):
+    """Two branches that hand one graph to their convolutions."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = (dgl.nn.SAGEConv(5, 5, "mean") for _ in range(3))
+
+    def forward(self, g, x):
+        return self.b(g, torch.relu(self.a(g, x))) + self.c(g, x)
+
+
+@pytest.mark.parametrize("sampler", [NeighborSampler([3] * 3), LMCSampler(6, partition="random")])
+def test_branches_need_blocks(sampler):
+    model, batch = gs.autoscale(Branches()), first_batch(sampler, batch_size=3)
+    with pytest.raises(ValueError, match=r"branches side by side need forward\(blocks, x\)"):
+        model(batch, batch.x)
+
+
+def test_branches_with_blocks_and_on_all_neighbours():
+    def forward(m, blocks, x):
+        h = torch.relu(m.a(blocks[0], x))
+        return m.b(blocks[1], h) + m.a(blocks[1], h)
+
+    graph = make_graph()
+    for model, graphs, arguments in ((Branches(), graph, {}), (Written(forward), _Whole(graph), {"num_blocks": 2})):
+        wanted = model(graphs, graph.ndata["feat"]).detach()
+        gs.autoscale(model, **arguments)
+        torch.testing.assert_close(gs.infer(model, graph, chunk_edges=80), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_put_in_later_asks_for_another_call():
+    graph = make_graph()
+    model = gs.autoscale(Written(lambda m, b, x: m.b(b[1], m.a(b[0], x))))
+    model.b = dgl.nn.SAGEConv(5, 3, "mean")
+    with pytest.raises(ValueError, match=r"a SAGEConv that was not there when .* call it again"):
+        gs.infer(model, graph)
+    assert gs.infer(gs.autoscale(model), graph).shape == (60, 3)
 
 
 def test_a_sampler_of_another_depth_says_so():
@@ -199,7 +317,7 @@ def test_every_convolution_of_dgl_runs_exactly_or_says_what_it_cannot():
     made = {
         "EdgeConv": dgl.nn.EdgeConv(5, 4),
         "AGNNConv": dgl.nn.AGNNConv(),
-        "DotGatConv": dgl.nn.DotGatConv(5, 4, 1),
+        "DotGatConv": Flat(dgl.nn.DotGatConv(5, 4, 1)),
         "ChebConv": dgl.nn.ChebConv(5, 4, 2),
         "GatedGraphConv": dgl.nn.GatedGraphConv(5, 5, 2, 1),
     }

@@ -36,6 +36,11 @@ class Adapter(nn.Module):
         self.conv: Any = conv
 
     @property
+    def in_feats(self) -> int | None:
+        """Columns of the rows that the convolution is made for; None where it takes any, or does not say."""
+        return getattr(self.conv, "_in_feats", getattr(self.conv, "_in_src_feats", None))
+
+    @property
     def hops(self) -> int:
         """How many layers of a batch one call uses."""
         return 1

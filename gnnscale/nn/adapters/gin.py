@@ -18,6 +18,13 @@ class GINConv(Adapter):
     def _get_name(self) -> str:
         return f"{type(self).__name__}({self.conv._aggregator_type!r})"
 
+    @property
+    def in_feats(self) -> int | None:
+        first = self.conv.apply_func
+        while isinstance(first, nn.Sequential) and len(first):
+            first = first[0]
+        return first.in_features if isinstance(first, nn.Linear) else None
+
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         conv = self.conv
         of_neighbors = layer.reduce(x, "max") if self.norm is None else layer.aggregate(x, self.norm)

@@ -17,6 +17,10 @@ class GraphConv(Adapter):
         super().__init__(conv)
         self.norm = _NORMS[self.conv._norm]
 
+    @property
+    def in_feats(self) -> int | None:
+        return None if self.conv.weight is None else self.conv._in_feats
+
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         conv, norm = self.conv, str(self.norm)
         if conv.weight is None:

@@ -44,6 +44,10 @@ class SGConv(_Hops):
                 "batch; make it with cached=False"
             )
 
+    @property
+    def in_feats(self) -> int:
+        return self.conv.fc.in_features
+
     def run(self, layers: Sequence[Layer], exchange: Exchange, x: Tensor, *rows: Tensor) -> Tensor:
         for layer in layers[:-1]:
             x = layer.propagate(self.hop, exchange(layer, x))

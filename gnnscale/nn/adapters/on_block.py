@@ -49,6 +49,10 @@ class OnBlock(Adapter):
     def _get_name(self) -> str:
         return type(self.conv).__name__
 
+    @property
+    def in_feats(self) -> None:
+        """Not known, whatever an attribute of that name may mean in somebody's convolution."""
+
     def drop(self, x: Tensor) -> Tensor:
         return x  # the convolution does it
 
@@ -60,9 +64,10 @@ class OnBlock(Adapter):
         try:
             out = type(self.conv).forward(self.conv, block, x, *arguments, **named)
         except Exception as error:
+            message = str(error).splitlines()[0] if str(error) else "no message"
             raise ValueError(
-                f"{name} cannot run on a block, in which destinations are some of the sources "
-                f"({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'})"
+                f"{name} cannot run on a block, in which destinations are some of the sources, with rows of the shape "
+                f"{tuple(x.shape)} ({type(error).__name__}: {message})"
             ) from error
         if not isinstance(out, Tensor) or len(out) != block.num_dst_nodes():
             got = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__

@@ -43,6 +43,10 @@ class PNAConv(Adapter):
                 f"use {', '.join(_AGGREGATORS)}"
             )
 
+    @property
+    def in_feats(self) -> int:
+        return self.conv.in_size
+
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         conv = self.conv
         columns = x.split(conv.tower_in_size, 1)
