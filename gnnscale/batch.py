@@ -185,6 +185,27 @@ class MiniBatch:
         return sum(self._penalties, loss)
 
 
+def logits_of(model: nn.Module, batch: MiniBatch, x: Tensor) -> Tensor:
+    """``model(batch, x)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        One sentence, if that is no matrix, or if the model has convolutions of DGL's that know no batches.
+    """
+    try:
+        return as_logits(model(batch, x))
+    except (AttributeError, TypeError, ValueError) as error:
+        for module in model.modules():
+            # gs.autoscale gives each convolution a forward of its own.
+            if type(module).__module__.startswith("dgl.nn.") and "forward" not in vars(module):
+                raise TypeError(
+                    f"{type(model).__name__} has a {type(module).__name__} of dgl.nn, which takes DGL's graphs and no "
+                    f"batches ({error}); call gs.autoscale(model) first"
+                ) from error
+        raise
+
+
 def as_logits(logits: Any) -> Tensor:
     """What a model gave, if it is a matrix.
 

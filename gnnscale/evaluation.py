@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
-from gnnscale.batch import MiniBatch, as_logits
+from gnnscale.batch import MiniBatch, logits_of
 from gnnscale.csc import CSC
 from gnnscale.data.dataset import Dataset
 from gnnscale.history import FeatureStore, HistoryStore
@@ -125,7 +125,7 @@ class Evaluator:
             if self._whole is not None:
                 sample = self._whole if history is None else self._whole_with_history
                 batch = MiniBatch(self.graph, sample, device=self.device, history=history)
-                return as_logits(model(batch, self._inputs(0, self._csc.num_nodes))).cpu()
+                return logits_of(model, batch, self._inputs(0, self._csc.num_nodes)).cpu()
             return self._in_step(model, history)
 
     def _inputs(self, start: int, stop: int) -> Tensor:
@@ -156,7 +156,7 @@ class Evaluator:
                 nodes, [adjacency], repeats=True, inputs=inputs, hidden=hidden, history=history, pause=pause
             )
             batch = MiniBatch(self.graph, sample, device=self.device)
-            outputs[number] = as_logits(model(batch, self._inputs(start, stop))).cpu()
+            outputs[number] = logits_of(model, batch, self._inputs(start, stop)).cpu()
 
         # A greenlet stops inside the model's forward, wherever its exchange stands, and goes on from there.
         waiting = []

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
-from gnnscale.batch import MiniBatch, as_logits
+from gnnscale.batch import MiniBatch, logits_of
 from gnnscale.checks import check_flag
 from gnnscale.csc import CSC
 from gnnscale.data.dataset import Dataset
@@ -128,7 +128,7 @@ def run_from_history(
             sample = _sample(csc, distinct[start:stop], alone, written)
             batch = MiniBatch(graph, sample, device=device, history=history)
             rows = graph.ndata["feat"][sample.nodes] if features is None else features.pull(sample.nodes).wait()
-            outputs.append(as_logits(model(batch, rows.to(device))).cpu())
+            outputs.append(logits_of(model, batch, rows.to(device)).cpu())
     if written is not None:
         written.flush()
     found = torch.cat(outputs)

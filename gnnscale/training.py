@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gnnscale.batch import logits_of
 from gnnscale.checkpoint import SavedRun
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
@@ -364,7 +365,7 @@ def _epoch(
         waited += now() - asked
         if batch is None:
             break
-        loss = batch.loss(model(batch, batch.x))
+        loss = batch.loss(logits_of(model, batch, batch.x))
         optimizer.zero_grad()
         loss.backward()
         if clip_norm is not None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import gnnscale as gs
+from gnnscale._dgl import dgl
 from gnnscale.evaluation import CHUNK_EDGES, Evaluator
 from gnnscale.history import HistoryStore
 from gnnscale.testing.graphs import dense_normalised
@@ -218,10 +219,23 @@ def test_a_model_that_gives_no_logits_is_one_sentence(odd_graph, gives, error, s
         gs.infer(Odd(), odd_graph)
 
 
-def test_a_model_written_for_blocks_is_told_of_autoscale(odd_graph):
-    class ForBlocks(torch.nn.Module):
-        def forward(self, blocks, x):
-            return blocks[0]
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda self, blocks, x: self.conv(blocks[0], x),
+        lambda self, g, x: self.conv(g, x),
+        lambda self, blocks, x: [self.conv(block, x) for block in blocks],
+    ],
+)
+def test_a_model_written_for_dgl_is_told_of_autoscale(odd_graph, forward):
+    class ForDGL(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = dgl.nn.SAGEConv(5, 3, "mean")
 
-    with pytest.raises(TypeError, match=r"gs\.autoscale\(model\)"):
-        gs.infer(ForBlocks(), odd_graph)
+    ForDGL.forward = forward
+    data = gs.load("synthetic", num_nodes=300, num_edges=2000)
+    with pytest.raises(TypeError, match=r"ForDGL has a SAGEConv of dgl.nn, .* call gs\.autoscale\(model\) first"):
+        gs.infer(ForDGL(), odd_graph)
+    with pytest.raises(TypeError, match=r"call gs\.autoscale\(model\) first"):
+        gs.train(ForDGL(), data, gs.samplers.NeighborSampler([5]), epochs=1)
