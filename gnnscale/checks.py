@@ -5,6 +5,7 @@ An integer may be Python's or NumPy's, and is kept as Python's; True and False a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, TypeGuard
@@ -68,6 +69,13 @@ def check_share(name: str, value: float, allowed: str, *, zero: bool = False, on
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not (0 < value < 1 or (zero and value == 0) or (one and value == 1)):
         raise ValueError(f"{name}={value!r} has to be {allowed}")
+    return value
+
+
+def check_number(name: str, value: float) -> float:
+    """``value`` if it is a finite number of at least 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise ValueError(f"{name}={value!r} has to be a number of at least 0")
     return value
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gnnscale.batch import logits_of
 from gnnscale.checkpoint import SavedRun
+from gnnscale.checks import check_at_least, check_flag, check_number
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import Evaluator, scores
@@ -212,9 +213,17 @@ def train(
     >>> [point.epoch for point in result.points]
     [1, 2]
     """
-    if epochs < 1:
-        raise ValueError(f"epochs={epochs} has to be at least 1")
-    if inductive and features is not None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is of type {type(model).__name__}; pass a torch.nn.Module, such as gs.nn.GCN(...)")
+    if not isinstance(data, Dataset):
+        raise TypeError(f"data is of type {type(data).__name__}; pass a gnnscale.Dataset, such as gs.load('cora')")
+    epochs = check_at_least("epochs", epochs, 1)
+    check_number("lr", lr)
+    check_number("weight_decay", weight_decay)
+    check_number("rest_weight_decay", rest_weight_decay)
+    if clip_norm is not None:
+        check_number("clip_norm", clip_norm)
+    if check_flag("inductive", inductive) and features is not None:
         raise ValueError(
             "features= holds rows of the whole graph, and inductive=True trains on a part of it; store the features in "
             'data.graph.ndata["feat"], or leave inductive out'

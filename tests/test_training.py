@@ -182,3 +182,24 @@ def test_rest_weight_decay_is_refused_where_all_parameters_decay(data):
     assert (len(group["params"]), group["weight_decay"]) == (4, 0.1)
     with pytest.raises(ValueError, match=r"rest_weight_decay=0\.2 is for parameters that have no weight_decay"):
         gs.train(Plain(), data, FullSampler(), epochs=1, rest_weight_decay=0.2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "sentence"),
+    [
+        ({"epochs": "3"}, ValueError, "epochs='3' has to be"),
+        ({"lr": "0.1"}, ValueError, "lr='0.1' has to be a number of at least 0"),
+        ({"clip_norm": -1.0}, ValueError, "clip_norm=-1.0 has to be a number of at least 0"),
+        ({"inductive": "yes"}, ValueError, "inductive='yes' has to be True or False"),
+        ({"model": None}, TypeError, "model is of type NoneType; pass a torch.nn.Module"),
+        ({"data": 3}, TypeError, "data is of type int; pass a gnnscale.Dataset"),
+        ({"model": gs.nn.GCN(64, 8, 2)}, ValueError, "logits of 2 classes and the batch has a label"),
+        ({"model": gs.nn.GCN(63, 8, 10)}, ValueError, r"the model was made for in_size=63 columns; make it with data"),
+        ({"model": gs.nn.GAT(64, 8, 10), "rest_weight_decay": 0.1}, ValueError, "all of GAT's have it; leave it out"),
+    ],
+)
+def test_wrong_arguments_are_one_sentence(arguments, error, sentence):
+    data = gs.load("synthetic", num_nodes=300, num_edges=2000)
+    given = {"model": gs.nn.GCN(64, 8, 10), "data": data, "sampler": FullSampler(), "epochs": 1, **arguments}
+    with pytest.raises(error, match=sentence):
+        gs.train(**given)

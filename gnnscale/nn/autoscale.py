@@ -183,13 +183,7 @@ class ModelForward:
         except RuntimeError as error:
             if blocks.branches:
                 raise ValueError(f"forward does not get through ({error}); {ONE_AFTER_THE_OTHER}") from error
-            if not blocks.doubles:
-                raise
-            raise ValueError(
-                f"the sampler keeps rows with and without dropout one above the other, and forward does not take them "
-                f"so ({error}); a model that adds rows of its own between convolutions needs "
-                "VRGCNSampler(..., cvd=False)"
-            ) from error
+            raise
         blocks.check_all_used()
         return out
 

@@ -48,6 +48,8 @@ class Blocks(list["BlockView"]):
     """
 
     def __init__(self, batch: MiniBatch, hops: list[int], dropouts: RowsBeforeDropout | None) -> None:
+        # VR-GCN's rows with and without dropout, one above the other, a model that adds h[:len(x)] would mix up.
+        batch.sample = batch.sample.in_one_stream()
         layers = batch.layers(sum(hops))
         starts = [sum(hops[:number]) for number in range(len(hops))]
         super().__init__(
@@ -56,7 +58,6 @@ class Blocks(list["BlockView"]):
         )
         self.batch = batch
         self.used = 0
-        self.doubles = False  # whether the sampler adds rows of its own to those that a layer computes
         self.branches = False  # whether rows that one block has read are read by another
         self._adjacencies = batch.sample.spread(sum(hops))
         self._dropouts = dropouts
@@ -237,7 +238,6 @@ class BlockView:
         rows = [self.blocks.seen(others[key]) for key in adapter.takes]
         out = adapter.run(self.layers, self.blocks.exchange, x, *rows)
         self.num_computed = len(out)
-        self.blocks.doubles |= len(out) > self.num_dst_nodes()
         return out
 
     def _with_arguments(self, adapter: OnBlock, x: Tensor, others: dict[str, Any]) -> Tensor:

@@ -339,7 +339,7 @@ class PNAConv(nn.Module):
 
     def __init__(self, in_size: int, out_size: int, *, delta: float | None = None) -> None:
         super().__init__()
-        if delta is not None and not 0 < delta < math.inf:
+        if delta is not None and (type(delta) not in (int, float) or not 0 < delta < math.inf):
             raise ValueError(f"delta={delta!r} has to be a number above 0, the mean of log(degree + 1)")
         self.in_size, self.out_size = in_size, out_size
         self.own_message = nn.Linear(in_size, out_size)

@@ -12,7 +12,7 @@ from gnnscale.batch import MiniBatch
 from gnnscale.checks import check_flag, check_share
 from gnnscale.nn.convs import APPNPConv, GCN2Conv
 from gnnscale.nn.dropout import Dropout
-from gnnscale.nn.models import check_shape, groups_without, make_norms
+from gnnscale.nn.models import check_shape, check_width, groups_without, make_norms
 
 
 class APPNP(nn.Module):
@@ -71,6 +71,7 @@ class APPNP(nn.Module):
 
     def forward(self, batch: MiniBatch, x: Tensor) -> Tensor:
         """Logits of the batch's output nodes, shape (num_output, out_size), from ``batch.x``."""
+        check_width(x, self.first.in_features)
         x = self.first(self.dropout(x))
         x = torch.relu(x if self.norms is None else self.norms[0](x))
         x = self.second(self.dropout(x))
@@ -158,6 +159,7 @@ class GCNII(nn.Module):
 
     def forward(self, batch: MiniBatch, x: Tensor) -> Tensor:
         """Logits of the batch's output nodes, shape (num_output, out_size), from ``batch.x``."""
+        check_width(x, self.first.in_features)
         x = torch.relu(self.first(self.dropout(x)))
         first = x
         for layer, conv in zip(batch.layers(len(self.convs)), self.convs, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnnscale.batch import MiniBatch
-from gnnscale.checks import check_count, check_flag
+from gnnscale.checks import check_count, check_flag, check_share
 from gnnscale.nn.convs import GATConv, GCNConv, GINConv, PNAConv, SAGEConv
 from gnnscale.nn.dropout import Dropout
 
@@ -65,7 +65,7 @@ class GNN(nn.Module):
         in_size, hidden_size, out_size, num_layers = check_shape(in_size, hidden_size, out_size, num_layers, dropout)
         if jumping not in (None, "cat", "max"):
             raise ValueError(f"jumping={jumping!r} is not known; use None, 'cat' or 'max'")
-        self.hidden_size, self.jumping = hidden_size, jumping
+        self.in_size, self.hidden_size, self.jumping = in_size, hidden_size, jumping
         self.residual = check_flag("residual", residual)
         self.dropout = Dropout(dropout)
         widths = [in_size, *[hidden_size] * (num_layers - 1), hidden_size if jumping else out_size]
@@ -99,6 +99,7 @@ class GNN(nn.Module):
         Tensor
             Shape (num_output, out_size).
         """
+        check_width(x, self.in_size)
         hidden = []
         for index, (layer, conv) in enumerate(zip(batch.layers(len(self.convs)), self.convs, strict=True)):
             given = self.dropout(layer.exchange(x))
@@ -139,11 +140,25 @@ def check_shape(
     ValueError
         One sentence, if one is not positive, or for a dropout outside [0, 1).
     """
-    if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout!r} has to be at least 0 and less than 1")
+    check_share("dropout", dropout, "at least 0 and less than 1", zero=True)
     sizes = {"in_size": in_size, "hidden_size": hidden_size, "out_size": out_size, "num_layers": num_layers}
     first, second, third, fourth = (check_count(name, size) for name, size in sizes.items())
     return first, second, third, fourth
+
+
+def check_width(x: Tensor, in_size: int) -> None:
+    """Refuse features of another width than a model was made for.
+
+    Raises
+    ------
+    ValueError
+        One sentence.
+    """
+    if x.dim() != 2 or x.shape[1] != in_size:
+        raise ValueError(
+            f"x has the shape {tuple(x.shape)} and the model was made for in_size={in_size} columns; make it with "
+            "data.num_features"
+        )
 
 
 def make_norms(norm: str | None, size: int, count: int) -> nn.ModuleList | None:
@@ -360,5 +375,16 @@ class GAT(GNN):
         ]
 
     def parameter_groups(self, weight_decay: float, rest_weight_decay: float = 0.0) -> list[dict[str, Any]]:
-        """One group: weight decay on all parameters, as the authors and GNNAutoScale have it."""
+        """One group: weight decay on all parameters, as the authors and GNNAutoScale have it.
+
+        Raises
+        ------
+        ValueError
+            If ``rest_weight_decay`` is not 0: there is no rest.
+        """
+        if rest_weight_decay:
+            raise ValueError(
+                f"rest_weight_decay={rest_weight_decay} is for parameters that have no weight_decay, and all of GAT's "
+                "have it; leave it out"
+            )
         return [{"params": list(self.parameters()), "weight_decay": weight_decay}]

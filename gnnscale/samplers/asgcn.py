@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
-from gnnscale.checks import is_whole
+from gnnscale.checks import check_number, is_whole
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
 from gnnscale.samplers.base import Sample
@@ -98,8 +98,7 @@ class ASGCNSampler(LayerwiseSampler):
 
     def __init__(self, sizes: Sequence[int], *, variance: float = 0.5, norm: str = "sym", seed: int = 0) -> None:
         super().__init__(sizes, norm)
-        if isinstance(variance, bool) or not isinstance(variance, (int, float)) or not 0 <= variance < math.inf:
-            raise ValueError(f"variance={variance!r} has to be a number of at least 0")
+        check_number("variance", variance)
         if not is_whole(seed):
             raise ValueError(f"seed={seed!r} has to be an integer")
         self.variance = float(variance)

@@ -73,6 +73,10 @@ class Sample:
         """How many of the rows that a layer computes are the batch's own; the others are makeshift, of a halo."""
         return adjacency.num_dst
 
+    def in_one_stream(self) -> Sample:
+        """The same, whose layers give one row a node and no rows of their own, for models that do not expect them."""
+        return self
+
     def history_reads(self, table: int) -> list[Tensor]:
         """Ids of the history rows that the layer above reads, int64, in the order in which it takes them.
 

@@ -46,8 +46,8 @@ class VRGCNSampler(NeighborSampler):
     between layers are doubled, h above μ, for the model's normalisation and activation to act on both. Row by row
     (ReLU, layer normalisation) that is exact; batch normalisation sees the rows of both streams. A residual connection
     adds ``layer.own(x)``, which has both; a model that adds rows of its own making between convolutions needs
-    ``cvd=False``. Then the history stores rows before dropout, and the estimate stays unbiased, with dropout's variance
-    multiplied by the importance.
+    ``cvd=False``, and those of ``gs.autoscale`` always have it. Then the history stores rows before dropout, and the
+    estimate stays unbiased, with dropout's variance multiplied by the importance.
 
     As in the authors' code, μ has no gradient, so that under ``cvd`` the gradient reaches the sampled neighbours
     through Â', with the square root of the importance: what earlier layers get from neighbours is less noisy, and too
@@ -280,6 +280,9 @@ class ControlledSample(Sample):
     feature_sums: _FeatureSums | None
 
     layer_class = ControlledLayer
+
+    def in_one_stream(self) -> Sample:
+        return replace(self, damped=None)
 
     def history_reads(self, table: int) -> list[Tensor]:
         if table >= len(self.neighborhoods):  # the store has tables of a deeper model
