@@ -63,7 +63,7 @@ class ASGCNSampler(LayerwiseSampler):
     variance : float, default 0.5
         Factor of the variance in the loss; the authors' is 0.5 on Reddit and 0 on the small graphs. With 0 the
         weights stay what they were at first.
-    norm : {"sym", "mean", "sum"}
+    norm : {"sym", "mean", "sum", "both", "in", "left"}
         The Â that the probabilities come from, best that of the model; see :meth:`gnnscale.Layer.aggregate`. The
         node's own row under "sym" is exact and does not count, and parallel edges count one by one.
     seed : int, default 0
@@ -234,7 +234,7 @@ def draw_variance(adjacency: Adjacency, x: Tensor, norm: str, share: Tensor, q: 
         The edges from drawn nodes.
     x : Tensor
         Shape (num_src, F).
-    norm : {"sym", "mean", "sum"}
+    norm : {"sym", "mean", "sum", "both", "in", "left"}
         The model's normalisation.
     share, q : Tensor
         Shape (k,): share of the draws, and probability, of each drawn node in the order of the sources.

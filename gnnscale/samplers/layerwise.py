@@ -95,7 +95,7 @@ class FastGCNSampler(LayerwiseSampler):
     ----------
     sizes : sequence of int
         Draws, one number a layer, the input layer first.
-    norm : {"sym", "mean", "sum"}
+    norm : {"sym", "mean", "sum", "both", "in", "left"}
         The Â that the probabilities come from, best that of the model; see :meth:`gnnscale.Layer.aggregate`. The
         node's own row under "sym" is exact and does not count, and parallel edges count one by one. The estimate is
         unbiased whichever is given.
@@ -169,7 +169,7 @@ class LADIESSampler(LayerwiseSampler):
         Nodes drawn, one number a layer, the input layer first.
     debias : bool, default False
         Whether to use the unbiased weights.
-    norm : {"sym", "mean", "sum"}
+    norm : {"sym", "mean", "sum", "both", "in", "left"}
         The Â that the probabilities come from, best that of the model; see :meth:`gnnscale.Layer.aggregate`. The
         node's own row under "sym" is exact and does not count, and parallel edges count one by one.
 
@@ -245,8 +245,15 @@ def squared_columns(csc: CSC, nodes: Tensor, hop: Hop, norm: str) -> Tensor:
     if norm == "sym":
         loop_free = degree if csc.loops is None else degree - csc.loops[nodes]
         rows = columns = (loop_free + 1).rsqrt()
-    elif norm == "mean":
-        rows = degree.masked_fill(degree == 0, 1.0).reciprocal()
+    elif norm != "sum":
+        out_degree = csc.out_degree[nodes].double() if norm in ("both", "left") else degree
+        of_rows, of_columns = (d.masked_fill(d == 0, 1.0).reciprocal() for d in (degree, out_degree))
+        if norm == "mean":
+            rows = of_rows
+        elif norm == "left":
+            columns = of_columns
+        else:
+            rows, columns = of_rows.sqrt(), of_columns.sqrt()
     counts = hop.indptr.diff()
     squares = torch.repeat_interleave(rows[: counts.numel()].square(), counts, output_size=hop.indices.numel())
     if csc.weight is not None:
