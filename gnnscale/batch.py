@@ -200,7 +200,7 @@ def logits_of(model: nn.Module, batch: MiniBatch, x: Tensor) -> Tensor:
     """
     try:
         return as_logits(model(batch, x))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError) as error:
         for module in model.modules():
             # gs.autoscale gives each convolution a forward of its own.
             if type(module).__module__.startswith("dgl.nn.") and "forward" not in vars(module):

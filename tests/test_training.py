@@ -128,7 +128,7 @@ def test_the_best_point_is_the_first_with_the_best_validation_metric():
 
 
 def test_bad_arguments_are_one_sentence(data):
-    with pytest.raises(ValueError, match="epochs=0 has to be at least 1"):
+    with pytest.raises(ValueError, match="epochs=0 has to be an integer of at least 1"):
         run(data, FullSampler(), epochs=0)
 
 
