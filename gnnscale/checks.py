@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import Any, TypeGuard
 
 import torch
+from torch import Tensor
 
 
 def is_whole(value: Any) -> TypeGuard[int]:
@@ -77,6 +78,27 @@ def check_number(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
         raise ValueError(f"{name}={value!r} has to be a number of at least 0")
     return value
+
+
+def check_ids(name: str, ids: Any, num_nodes: int) -> Tensor:
+    """``ids`` as an int64 vector on the CPU, where they are ids of nodes, at least one."""
+    try:
+        ids = torch.as_tensor(ids)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{name} is of type {type(ids).__name__}; pass a vector of node ids") from error
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.dim() != 1:
+        raise ValueError(
+            f"{name} has the dtype {ids.dtype} and shape {tuple(ids.shape)}; it has to be a vector of node "
+            "ids (of a mask, pass mask.nonzero().squeeze(1))"
+        )
+    if not ids.numel():
+        raise ValueError(f"{name} is empty; pass at least one node id")
+    ids = ids.long().cpu().contiguous()
+    if not 0 <= int(ids.min()) <= int(ids.max()) < num_nodes:
+        raise ValueError(
+            f"{name} runs from {int(ids.min())} to {int(ids.max())}; the graph's nodes are 0 to {num_nodes - 1}"
+        )
+    return ids
 
 
 def check_device(device: str | torch.device | None) -> torch.device:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import Adjacency
 from gnnscale.batch import MiniBatch, logits_of
-from gnnscale.checks import check_flag
+from gnnscale.checks import check_flag, check_ids
 from gnnscale.csc import CSC
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import CHUNK_EDGES, chunks, device_of, evaluating, graph_of
@@ -120,7 +120,9 @@ def run_from_history(
         )
     csc, device, alone = CSC.of(graph), device_of(model), nodes is None
     # Each node once, in ascending order, whose rows lie near one another.
-    distinct, place = (csc.nodes, None) if nodes is None else _check_nodes(nodes, csc).unique(return_inverse=True)
+    distinct, place = (
+        (csc.nodes, None) if nodes is None else check_ids("nodes", nodes, csc.num_nodes).unique(return_inverse=True)
+    )
     degrees = csc.indptr[distinct + 1] - csc.indptr[distinct]
     outputs = []
     with evaluating(model):
@@ -190,21 +192,3 @@ def _check(graph: dgl.DGLGraph, history: Any, features: FeatureStore | None, chu
         raise ValueError("the graph has no node features; store them in graph.ndata['feat']")
     if chunk_edges < 1:
         raise ValueError(f"chunk_edges={chunk_edges} has to be positive")
-
-
-def _check_nodes(nodes: Tensor, csc: CSC) -> Tensor:
-    try:
-        nodes = torch.as_tensor(nodes)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"nodes is of type {type(nodes).__name__}; pass a vector of node ids") from error
-    if nodes.dtype == torch.bool or nodes.is_floating_point() or nodes.dim() != 1 or not nodes.numel():
-        raise ValueError(
-            f"nodes has the dtype {nodes.dtype} and shape {tuple(nodes.shape)}; it has to be a vector of at least one "
-            "node id (of a mask, pass mask.nonzero().squeeze(1))"
-        )
-    nodes = nodes.long().cpu()
-    if not 0 <= int(nodes.min()) <= int(nodes.max()) < csc.num_nodes:
-        raise ValueError(
-            f"nodes runs from {int(nodes.min())} to {int(nodes.max())}; the graph's nodes are 0 to {csc.num_nodes - 1}"
-        )
-    return nodes

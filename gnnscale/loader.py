@@ -21,7 +21,7 @@ from torch.nn import Parameter
 from gnnscale._dgl import dgl
 from gnnscale.batch import MiniBatch
 from gnnscale.blocks import from_blocks
-from gnnscale.checks import check_at_least, check_device
+from gnnscale.checks import check_at_least, check_device, check_ids
 from gnnscale.clock import Clock
 from gnnscale.csc import CSC
 from gnnscale.history import FeatureStore, HistoryStore
@@ -353,23 +353,7 @@ def _check_tuning(tuning: dict[str, Any]) -> None:
 
 
 def _check_indices(indices: Tensor, num_nodes: int) -> Tensor:
-    try:
-        indices = torch.as_tensor(indices)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"indices is of type {type(indices).__name__}; pass a vector of node ids") from error
-    if indices.dtype == torch.bool or indices.is_floating_point() or indices.dim() != 1:
-        raise ValueError(
-            f"indices has the dtype {indices.dtype} and shape {tuple(indices.shape)}; it has to be a vector of node "
-            "ids (of a mask, pass mask.nonzero().squeeze(1))"
-        )
-    if not indices.numel():
-        raise ValueError("indices is empty: there is no training node; pass at least one node id")
-    indices = indices.long().cpu().contiguous()
-    if not 0 <= int(indices.min()) <= int(indices.max()) < num_nodes:
-        raise ValueError(
-            f"indices runs from {int(indices.min())} to {int(indices.max())}; the graph's nodes are 0 to "
-            f"{num_nodes - 1}"
-        )
+    indices = check_ids("indices", indices, num_nodes)
     repeated = indices.numel() - indices.unique().numel()
     if repeated:
         raise ValueError(f"indices names {repeated} nodes more than once; pass each training node once")

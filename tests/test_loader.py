@@ -318,7 +318,7 @@ def test_dgls_arguments_come_in_dgls_order():
         ({"use_ddp": 1}, ValueError, "use_ddp=1 has to be True or False"),
         ({"history": 5}, TypeError, "history is of type int; pass a gnnscale.HistoryStore"),
         ({"device": "gpu"}, ValueError, "device='gpu' is not known; use 'cpu' or 'cuda'"),
-        ({"indices": torch.arange(0)}, ValueError, "indices is empty: there is no training node"),
+        ({"indices": torch.arange(0)}, ValueError, "indices is empty; pass at least one node id"),
         (
             {"indices": torch.tensor([60])},
             ValueError,

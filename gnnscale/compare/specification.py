@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
 from gnnscale.data import dataset_names
 from gnnscale.nn import MODELS
+from gnnscale.nn.models import settings_of
 from gnnscale.plugins import check_name, is_file_choice, offered, source_digest
 from gnnscale.samplers import SAMPLERS
 
@@ -236,7 +236,7 @@ class _Reader:
             shared = {key: value for key, value in self.table("model").items() if key in MODEL}
             defaults = {key: setting.default for key, setting in MODEL.items()}
             # Two layers of APPNP or GCNII would be other models than those of the papers.
-            defaults["layers"] = inspect.signature(MODELS[name]).parameters["num_layers"].default
+            defaults["layers"] = settings_of(MODELS[name])["num_layers"]
             flags = {key: self.flags[key] for key in MODEL if key in self.flags}
             arguments = {**defaults, **shared, **arguments, **flags}
             self.check_arguments(name, {**arguments, **own}, MODEL)
@@ -272,8 +272,7 @@ class _Reader:
 
     def problem_with_signature(self, name: str, arguments: dict[str, Any]) -> list[str]:
         """A sentence for each argument that the model's constructor does not know."""
-        taken = {"in_size", "out_size", "hidden_size", "num_layers"}
-        known = set(MODEL) | (set(inspect.signature(MODELS[name]).parameters) - taken)
+        known = set(MODEL) | (set(settings_of(MODELS[name])) - {"num_layers"})
         return [f"model {name} has no setting {key!r}: {did_you_mean(key, known)}"
                 for key in arguments if key not in known]  # fmt: skip
 

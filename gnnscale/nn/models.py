@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gnnscale.batch import MiniBatch
-from gnnscale.checks import check_count, check_flag, check_share
+from gnnscale.checks import check_count, check_flag, check_number, check_share
 from gnnscale.nn.convs import GATConv, GCNConv, GINConv, PNAConv, SAGEConv
 from gnnscale.nn.dropout import Dropout
 
@@ -130,6 +130,15 @@ class GNN(nn.Module):
         return groups_without(self, self.convs[-1] if self.head is None else self.head, weight_decay, rest_weight_decay)
 
 
+def settings_of(model: type[nn.Module]) -> dict[str, Any]:
+    """Names and defaults of the settings of a model's constructor, with those that it hands on to its base."""
+    settings: dict[str, Any] = {}
+    for cls in reversed(model.__mro__[: model.__mro__.index(nn.Module)]):
+        parameters = inspect.signature(cls).parameters.values()
+        settings |= {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    return settings
+
+
 def check_shape(
     in_size: int, hidden_size: int, out_size: int, num_layers: int, dropout: float
 ) -> tuple[int, int, int, int]:
@@ -234,31 +243,10 @@ class GIN(GNN):
     conv = GINConv
 
     def __init__(
-        self,
-        in_size: int,
-        hidden_size: int,
-        out_size: int,
-        *,
-        num_layers: int = 2,
-        dropout: float = 0.5,
-        norm: str | None = None,
-        residual: bool = False,
-        jumping: str | None = None,
-        lipschitz: float = 0.0,
+        self, in_size: int, hidden_size: int, out_size: int, *, lipschitz: float = 0.0, **settings: Any
     ) -> None:
-        if isinstance(lipschitz, bool) or not isinstance(lipschitz, (int, float)) or not 0 <= lipschitz < math.inf:
-            raise ValueError(f"lipschitz={lipschitz!r} has to be a number of at least 0")
-        self.lipschitz = lipschitz  # the base class makes the convolutions
-        super().__init__(
-            in_size,
-            hidden_size,
-            out_size,
-            num_layers=num_layers,
-            dropout=dropout,
-            norm=norm,
-            residual=residual,
-            jumping=jumping,
-        )
+        self.lipschitz = check_number("lipschitz", lipschitz)  # the base class makes the convolutions
+        super().__init__(in_size, hidden_size, out_size, **settings)
 
     def make_convs(self, widths: list[int]) -> Iterable[nn.Module]:
         first, *others = pairwise(widths)
@@ -288,29 +276,10 @@ class PNA(GNN):
     conv = PNAConv
 
     def __init__(
-        self,
-        in_size: int,
-        hidden_size: int,
-        out_size: int,
-        *,
-        num_layers: int = 2,
-        dropout: float = 0.5,
-        norm: str | None = None,
-        residual: bool = False,
-        jumping: str | None = None,
-        delta: float | None = None,
+        self, in_size: int, hidden_size: int, out_size: int, *, delta: float | None = None, **settings: Any
     ) -> None:
         self.delta = delta  # the base class makes the convolutions
-        super().__init__(
-            in_size,
-            hidden_size,
-            out_size,
-            num_layers=num_layers,
-            dropout=dropout,
-            norm=norm,
-            residual=residual,
-            jumping=jumping,
-        )
+        super().__init__(in_size, hidden_size, out_size, **settings)
 
     def make_convs(self, widths: list[int]) -> Iterable[nn.Module]:
         return [PNAConv(a, b, delta=self.delta) for a, b in pairwise(widths)]
@@ -337,30 +306,9 @@ class GAT(GNN):
 
     conv = GATConv
 
-    def __init__(
-        self,
-        in_size: int,
-        hidden_size: int,
-        out_size: int,
-        *,
-        num_layers: int = 2,
-        dropout: float = 0.5,
-        norm: str | None = None,
-        residual: bool = False,
-        jumping: str | None = None,
-        heads: int = 8,
-    ) -> None:
+    def __init__(self, in_size: int, hidden_size: int, out_size: int, *, heads: int = 8, **settings: Any) -> None:
         self.heads = heads  # the base class makes the convolutions
-        super().__init__(
-            in_size,
-            hidden_size,
-            out_size,
-            num_layers=num_layers,
-            dropout=dropout,
-            norm=norm,
-            residual=residual,
-            jumping=jumping,
-        )
+        super().__init__(in_size, hidden_size, out_size, **settings)
 
     @staticmethod
     def activation(x: Tensor) -> Tensor:

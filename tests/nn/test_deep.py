@@ -11,10 +11,11 @@ from gnnscale.data import load
 from gnnscale.evaluation import infer
 from gnnscale.history import HistoryStore
 from gnnscale.loader import DataLoader
-from gnnscale.samplers import FullSampler, GASSampler, NeighborSampler, make_sampler
+from gnnscale.samplers import FullSampler, GASSampler, make_sampler
 from gnnscale.testing.graphs import dense_normalised
 from gnnscale.training import train
 from tests.conftest import make_graph
+from tests.nn.test_models import check_all_neighbours
 
 
 def whole(graph):
@@ -93,18 +94,7 @@ def model(request):
 
 
 def test_all_neighbours_give_the_logits_and_gradients_of_the_full_batch(odd_graph, model):
-    seeds = torch.tensor([0, 5, 59, 30])
-    (batch,) = DataLoader(odd_graph, seeds, NeighborSampler([-1, -1, -1]), batch_size=4)
-    logits = model(batch, batch.x)
-    batch.loss(logits).backward()
-    gradients = [p.grad.clone() for p in model.parameters()]
-    model.zero_grad()
-    (full,) = DataLoader(odd_graph, seeds, FullSampler())
-    expected = model(full, full.x)
-    full.loss(expected).backward()
-    torch.testing.assert_close(logits, expected[seeds], rtol=1e-4, atol=1e-5)
-    for mine, parameter in zip(gradients, model.parameters(), strict=True):
-        torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-5 * parameter.grad.abs().max().clamp(min=1))
+    check_all_neighbours(odd_graph, model)
 
 
 def test_gas_with_fresh_histories_gives_the_full_logits_and_inference_in_chunks_does(odd_graph, model):

@@ -52,8 +52,11 @@ def test_convolutions_equal_dgls_on_the_whole_graph(out_size):
 @pytest.mark.parametrize("model_class", nn.MODELS.values())
 @pytest.mark.parametrize("norm", [None, "layer"])
 def test_all_neighbours_give_the_logits_and_gradients_of_the_full_batch(odd_graph, model_class, norm):
+    check_all_neighbours(odd_graph, model_class(5, 8, 3, num_layers=3, dropout=0.0, norm=norm))
+
+
+def check_all_neighbours(odd_graph, model):
     seeds = torch.tensor([0, 5, 59, 30])
-    model = model_class(5, 8, 3, num_layers=3, dropout=0.0, norm=norm)
     (batch,) = DataLoader(odd_graph, seeds, NeighborSampler([-1, -1, -1]), batch_size=4)
     logits = model(batch, batch.x)
     batch.loss(logits).backward()
