@@ -178,12 +178,13 @@ class MiniBatch:
             logits, y = logits[self.targets], y[self.targets]
             weight = None if weight is None else weight[self.targets]
         if y.dim() == 1:
-            if logits.device.type == "cpu" and y.numel() and int(y.max()) >= logits.shape[1]:
+            try:
+                losses = nn.functional.cross_entropy(logits, y, reduction="none")
+            except IndexError as error:
                 raise ValueError(
                     f"the model gave logits of {logits.shape[1]} classes and the batch has a label {int(y.max())}; "
                     "make it with the number of classes, data.num_classes"
-                )
-            losses = nn.functional.cross_entropy(logits, y, reduction="none")
+                ) from error
         else:
             losses = nn.functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
         loss = losses.mean() if weight is None else (losses * weight).sum()

@@ -115,14 +115,14 @@ class ConvForward:
 
     def __init__(self, adapter: Adapter) -> None:
         self.adapter = adapter
+        self.signature = inspect.signature(type(adapter.conv).forward)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         conv = self.adapter.conv
-        signature = inspect.signature(type(conv).forward)
         try:
-            _, graph, *rest = self._named(signature.bind(conv, *args, **kwargs)).items()
+            _, graph, *rest = self._named(self.signature.bind(conv, *args, **kwargs)).items()
         except TypeError as error:
-            raise TypeError(f"{type(conv).__name__} was called wrongly, {error}; it takes {signature}") from None
+            raise TypeError(f"{type(conv).__name__} was called wrongly, {error}; it takes {self.signature}") from None
         view = graph[1].next() if isinstance(graph[1], Blocks) else graph[1]
         if not isinstance(view, BlockView):
             if any(isinstance(value, (Blocks, BlockView)) for _, value in rest):

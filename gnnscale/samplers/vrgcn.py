@@ -180,22 +180,17 @@ class ControlledLayer(Layer):
     def _controlled_from_outside(self, conv: nn.Module, x: Tensor, *rows: Tensor) -> Tensor:
         """f(sample, h) - f(sample, h̄) + f(all, h̄) for an affine convolution f whose inside is not known.
 
-        Under CVD both streams have the same sampled edges: there is no way to give these the root of their importance.
+        Only models of ``gs.autoscale`` have such, and these have one stream.
         """
         self._check(x)
-        mean, sampled = self._rows_before_dropout, Layer(self.index, self._adjacency, self._batch)
+        sampled = Layer(self.index, self._adjacency, self._batch)
         correction: Tensor | float = 0.0
         if self._histories is not None:
             of_sources, of_all = self._histories
             _, neighborhood = self._sample.neighborhoods[self.index - 1]
             correction = conv(Layer(self.index, neighborhood, self._batch), of_all, *rows)
             correction = correction - conv(sampled, of_sources, *rows)
-        out = conv(sampled, x, *rows) + correction
-        if not self._keeps_both:
-            return out
-        with torch.no_grad():
-            mean_out = conv(sampled, mean, *rows) + correction
-        return torch.cat([out, mean_out])
+        return conv(sampled, x, *rows) + correction
 
     def own(self, x: Tensor) -> Tensor:
         """The destinations' rows; under CVD those without dropout below them, as :meth:`propagate` has them."""
