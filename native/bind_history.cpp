@@ -1,27 +1,16 @@
 // The Python face of tables of rows and of transfers.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/optional.h>
-#include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "bind.h"
 #include "journal.h"
 #include "transfers.h"
 
-namespace nb = nanobind;
-using namespace nb::literals;
-
 namespace gnnscale {
 namespace {
-
-template <class T>
-using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-template <class T>
-using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // A table with the arrays that it views, so that it cannot outlive them. Operations under way do not hold
 // them: close or flush the transfers before the memory goes.

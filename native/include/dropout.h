@@ -1,7 +1,7 @@
 // Dropout whose mask is a pure function of (key, element number): it need not be stored for the gradient, and
 // does not depend on the number of threads.
 //
-// Contract (gnnscale/ops/reference.py computes the same, bit for bit):
+// Contract (gnnscale/ops/reference/ computes the same, bit for bit):
 // - out[i] = x[i] * (65536 / keep) where element i is kept, else 0. `keep` is in [1, 65536].
 // - A word fold(key, w) of 64 bits decides on four elements, by 16 bits each: an element is kept if its bits,
 //   as a number, are less than `keep`. So the probability is exactly keep / 65536.

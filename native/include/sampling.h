@@ -1,6 +1,6 @@
 // Neighbour sampling of several layers, with relabelling.
 //
-// Contract (gnnscale/ops/reference.py computes the same, bit for bit):
+// Contract (gnnscale/ops/reference/ computes the same, bit for bit):
 // - The graph is CSC: the in-edges of node v stand at positions indptr[v] .. indptr[v + 1], their sources in
 //   `indices`.
 // - Hop h draws in-edges of every node known so far. `nodes` starts with the seeds, then each hop's new nodes

@@ -1,6 +1,6 @@
 // Random walks along in-edges.
 //
-// Contract (gnnscale/ops/reference.py computes the same, bit for bit):
+// Contract (gnnscale/ops/reference/ computes the same, bit for bit):
 // - A step from v draws one of its in-edges: the bounded(word, degree)-th of them, or, where `sums` is given, the one
 //   in which low + uniform(word) * (high - low) falls, `sums[e]` being the weight of all edges before e, low and high
 //   those at the ends of v's row. There is no step where v has no in-edge, or all weigh nothing.

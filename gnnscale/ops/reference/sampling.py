@@ -1,0 +1,64 @@
+"""Neighbour sampling in torch."""
+
+import torch
+from torch import Tensor
+
+from gnnscale.ops.positions import draw_positions
+from gnnscale.ops.random import as_signed, fold
+
+
+def _in_order_of_appearance(ids: Tensor) -> Tensor:
+    """Give the distinct ids, by where each stands first."""
+    distinct, inverse = ids.unique(return_inverse=True)
+    first = torch.full_like(distinct, len(ids)).scatter_reduce_(0, inverse, torch.arange(len(ids)), "amin")
+    return distinct[first.argsort()]
+
+
+def _check_ids(name: str, ids: Tensor, places: Tensor | None, num_nodes: int) -> None:
+    wrong = ((ids < 0) | (ids >= num_nodes)).nonzero()
+    if len(wrong):
+        at = int(wrong[0])
+        place = at if places is None else int(places[at])
+        raise ValueError(f"{name}[{place}] is {int(ids[at])}; node ids of this graph are 0 to {num_nodes - 1}.")
+
+
+def sample_neighbors(
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: list[int],
+    key: int,
+    replace: bool,
+    narrow_limit: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]:
+    """See ``native/include/sampling.h``."""
+    num_nodes = len(indptr) - 1
+    _check_ids("seeds", seeds, None, num_nodes)
+    local_id = torch.full((num_nodes,), -1)
+    local_id[seeds] = torch.arange(len(seeds))
+    repeated = (local_id[seeds] != torch.arange(len(seeds))).nonzero()
+    if len(repeated):
+        node = int(seeds[repeated[0]])
+        raise ValueError(f"seeds holds node {node} more than once; give each seed once.")
+
+    nodes, hops = seeds.clone(), []
+    for h, fanout in enumerate(fanouts):
+        starts, stops = indptr[nodes], indptr[nodes + 1]
+        wrong = ((starts < 0) | (stops < starts) | (stops > len(indices))).nonzero()
+        if len(wrong):
+            at = int(wrong[0])
+            raise ValueError(
+                f"indptr is no CSC pointer array: the edges of node {int(nodes[at])} would stand from "
+                f"{int(starts[at])} to {int(stops[at])}, where indices has {len(indices)}."
+            )
+        states = fold(torch.tensor(as_signed(fold(as_signed(key), h))), nodes)
+        counts, positions = draw_positions(starts, stops - starts, states, fanout, replace)
+        sources = indices[positions].long()
+        _check_ids("indices", sources, positions, num_nodes)
+        new = _in_order_of_appearance(sources[local_id[sources] < 0])
+        local_id[new] = torch.arange(len(nodes), len(nodes) + len(new))
+        nodes = torch.cat([nodes, new])
+        dtype = torch.int32 if max(len(positions), num_nodes) <= narrow_limit else torch.int64
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        hops.append((offsets.to(dtype), local_id[sources].to(dtype), positions))
+    return nodes, hops
