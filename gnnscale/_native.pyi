@@ -12,6 +12,20 @@ def sample_neighbors(
     num_threads: int,
     narrow_limit: int,
 ) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]: ...
+def edges_between(
+    indptr: Tensor, indices: Tensor, destinations: Tensor, sources: Tensor, num_threads: int, narrow_limit: int
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor: ...
+def append_nodes(known: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]: ...
+def column_sums(
+    indptr: Tensor,
+    indices: Tensor,
+    destinations: Tensor,
+    rows: Tensor | None,
+    columns: Tensor | None,
+    weight: Tensor | None,
+) -> tuple[Tensor, Tensor]: ...
+def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor: ...
 def random_walks(
     indptr: Tensor,
     indices: Tensor,

@@ -6,13 +6,20 @@ The functions take arguments that have been checked and have the native module's
 
 from gnnscale.ops.reference.dropout import dropout
 from gnnscale.ops.reference.gather import gather_rows
+from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession
 from gnnscale.ops.reference.sampling import sample_neighbors
 from gnnscale.ops.reference.sparse import check_csr, sddmm, spmm, transpose_csr
+from gnnscale.ops.reference.subgraph import append_nodes, distinct_nodes, edges_between
 from gnnscale.ops.reference.walks import random_walks, walk_ends
 
 __all__ = [
+    "append_nodes",
     "check_csr",
+    "column_sums",
+    "distinct_nodes",
+    "draw_in_succession",
     "dropout",
+    "edges_between",
     "gather_rows",
     "random_walks",
     "sample_neighbors",
