@@ -57,11 +57,11 @@ nb::object bind_distinct_nodes(Vector<const int64_t> ids, int64_t num_nodes) {
     return to_tensor(std::move(distinct));
 }
 
-nb::tuple bind_append_nodes(Vector<const int64_t> known, Vector<const int64_t> ids, int64_t num_nodes) {
+nb::tuple bind_append_nodes(Vector<const int64_t> seeds, Vector<const int64_t> ids, int64_t num_nodes) {
     std::pair<Buffer<int64_t>, Buffer<int32_t>> appended;
     {
         nb::gil_scoped_release release;
-        appended = append_nodes(nodes(known), nodes(ids), num_nodes);
+        appended = append_nodes(nodes(seeds), nodes(ids), num_nodes);
     }
     return nb::make_tuple(to_tensor(std::move(appended.first)), to_tensor(std::move(appended.second)));
 }
@@ -82,7 +82,7 @@ void bind_subgraph(nb::module_& m) {
     bind_index<int32_t>(m);
     m.def("draw_in_succession", bind_draw_in_succession, "chance"_a.noconvert(), "size"_a, "key"_a);
     m.def("distinct_nodes", bind_distinct_nodes, "ids"_a.noconvert(), "num_nodes"_a);
-    m.def("append_nodes", bind_append_nodes, "known"_a.noconvert(), "ids"_a.noconvert(), "num_nodes"_a);
+    m.def("append_nodes", bind_append_nodes, "seeds"_a.noconvert(), "ids"_a.noconvert(), "num_nodes"_a);
 }
 
 }  // namespace gnnscale

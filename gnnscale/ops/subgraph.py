@@ -96,12 +96,12 @@ def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor:
     return (reference if native is None else native).distinct_nodes(ids, num_nodes)
 
 
-def append_nodes(known: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
-    """Nodes followed by the others of some ids, in the order of their first appearance.
+def append_nodes(seeds: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """Seeds followed by the others of some ids, in the order of their first appearance.
 
     Parameters
     ----------
-    known : Tensor
+    seeds : Tensor
         (k,) int64: distinct node ids.
     ids : Tensor
         (n,) int64: node ids.
@@ -120,7 +120,7 @@ def append_nodes(known: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Te
     TypeError
         If a tensor is not int64.
     ValueError
-        If an id is no node, or `known` has one twice.
+        If an id is no node, or `seeds` has one twice.
 
     Examples
     --------
@@ -128,6 +128,6 @@ def append_nodes(known: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Te
     >>> append_nodes(torch.tensor([4, 1]), torch.tensor([9, 1, 9]), 10)
     (tensor([4, 1, 9]), tensor([2, 1, 2], dtype=torch.int32))
     """
-    check_vector("known", known, torch.int64)
+    check_vector("seeds", seeds, torch.int64)
     check_vector("ids", ids, torch.int64)
-    return (reference if native is None else native).append_nodes(known, ids, num_nodes)
+    return (reference if native is None else native).append_nodes(seeds, ids, num_nodes)

@@ -12,9 +12,10 @@ from gnnscale.checks import check_count, check_per_layer, check_share
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.random import as_signed, fold, key_of, uniform
+from gnnscale.ops.subgraph import append_nodes
 from gnnscale.ops.walks import random_walks, walk_ends
 from gnnscale.samplers.base import Sample, Sampler
-from gnnscale.samplers.edges import append, row_pointers
+from gnnscale.samplers.edges import row_pointers
 
 
 class WalkSampler(Sampler):
@@ -48,7 +49,7 @@ class WalkSampler(Sampler):
             rows, found, counts = top(*count_visits(others), limit, key_of(key, number, 1))
             total = torch.zeros(nodes.numel()).index_add_(0, rows, counts.float())
             indptr = row_pointers(rows, nodes.numel())
-            nodes, indices = append(nodes, found)
+            nodes, indices = append_nodes(nodes, found, csc.num_nodes)
             hop = Hop(indptr, indices, torch.full_like(found, -1))
             degree = (csc.degree[nodes] > (0 if csc.loops is None else csc.loops[nodes])).float()
             adjacencies.append(Adjacency.replacing(hop, nodes.numel(), counts / total[rows], degree))

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <mutex>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "check_nodes.h"
@@ -130,6 +132,26 @@ class Search {
     std::vector<Found<Index>> found_;
 };
 
+// `Id` holds any node's id.
+template <class Id>
+std::pair<Buffer<int64_t>, Buffer<int32_t>> append(Nodes seeds, Nodes ids, int64_t num_nodes) {
+    NodeSet<int32_t> nodes(num_nodes);
+    nodes.add_seeds(seeds.ids, seeds.count);
+    Buffer<Id> places(ids.count);
+    for (int64_t i = 0; i < ids.count; ++i) {
+        check_node("ids", i, ids.ids[i], num_nodes);
+        places[i] = static_cast<Id>(ids.ids[i]);
+    }
+    nodes.relabel(places.data(), ids.count);
+    if constexpr (sizeof(Id) == sizeof(int32_t)) {
+        return {nodes.copy(), std::move(places)};
+    } else {
+        Buffer<int32_t> narrow(ids.count);
+        std::copy_n(places.data(), ids.count, narrow.data());
+        return {nodes.copy(), std::move(narrow)};
+    }
+}
+
 }  // namespace
 
 template <class Index>
@@ -154,16 +176,11 @@ Buffer<int64_t> distinct_nodes(Nodes ids, int64_t num_nodes) {
     return nodes;
 }
 
-std::pair<Buffer<int64_t>, Buffer<int32_t>> append_nodes(Nodes known, Nodes ids, int64_t num_nodes) {
-    NodeSet<int32_t> nodes(num_nodes);
-    nodes.add_seeds(known.ids, known.count);
-    Buffer<int32_t> places(ids.count);
-    for (int64_t i = 0; i < ids.count; ++i) {
-        check_node("ids", i, ids.ids[i], num_nodes);
-        places[i] = static_cast<int32_t>(ids.ids[i]);
-    }
-    nodes.relabel(places.data(), ids.count);
-    return {nodes.copy(), std::move(places)};
+std::pair<Buffer<int64_t>, Buffer<int32_t>> append_nodes(Nodes seeds, Nodes ids, int64_t num_nodes) {
+    if (seeds.count + ids.count > INT32_MAX)
+        throw std::invalid_argument("seeds and ids hold " + std::to_string(seeds.count + ids.count) +
+                                    " nodes together; at most 2^31 - 1 can be numbered.");
+    return num_nodes <= INT32_MAX ? append<int32_t>(seeds, ids, num_nodes) : append<int64_t>(seeds, ids, num_nodes);
 }
 
 template Hop edges_between(const Csc<int32_t>&, Nodes, Nodes, int, int64_t);

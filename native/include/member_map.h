@@ -42,7 +42,7 @@ class MemberMap {
             check_node(name, size_, node, num_nodes_);
             if (has(node))
                 throw std::invalid_argument(std::string(name) + " holds node " + std::to_string(node) +
-                                            " more than once; give each node once.");
+                                            " more than once; give each once.");
             memory_->bits[node >> 6] |= uint64_t{1} << (node & 63);
             memory_->places[node] = static_cast<int32_t>(size_);
         }

@@ -4,7 +4,7 @@
 // - `edges_between` finds the in-edges of each of `destinations`, in CSC order, that leave one of `sources`; the ids are
 //   positions in `sources`, which are distinct. They are 32-bit unless the edges found outnumber `narrow_limit`.
 // - `distinct_nodes` gives the distinct ones of `ids` in ascending order; -1 stands for nothing.
-// - `append_nodes` gives `known`, which are distinct, followed by the other `ids` in the order of their first appearance,
+// - `append_nodes` gives `seeds`, which are distinct, followed by the other `ids` in the order of their first appearance,
 //   and where each of `ids` stands among them.
 // Throws std::invalid_argument on an id that is no node, a node twice where nodes are distinct, and a structure that is no
 // CSC of `num_nodes` nodes.
@@ -27,6 +27,6 @@ Hop edges_between(const Csc<Index>& graph, Nodes destinations, Nodes sources, in
 
 Buffer<int64_t> distinct_nodes(Nodes ids, int64_t num_nodes);
 
-std::pair<Buffer<int64_t>, Buffer<int32_t>> append_nodes(Nodes known, Nodes ids, int64_t num_nodes);
+std::pair<Buffer<int64_t>, Buffer<int32_t>> append_nodes(Nodes seeds, Nodes ids, int64_t num_nodes);
 
 }  // namespace gnnscale

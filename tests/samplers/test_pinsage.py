@@ -228,7 +228,7 @@ def test_wrong_arguments_get_a_sentence(odd_graph):
                 cls(wrong)
         with pytest.raises(ValueError, match="num_walks=0 has to be a positive integer"):
             cls([2], num_walks=0)
-        with pytest.raises(ValueError, match="seeds holds a node more than once"):
+        with pytest.raises(ValueError, match="seeds holds node 4 more than once"):
             cls([2]).draw(CSC.of(odd_graph), torch.tensor([4, 4]), 0)
     with pytest.raises(ValueError, match=r"walk_length=1\.5 has to be a positive integer"):
         PinSAGESampler([2], walk_length=1.5)

@@ -32,7 +32,7 @@ def places_of(name: str, nodes: Tensor, num_nodes: int) -> Tensor:
     places[nodes] = torch.arange(len(nodes))
     repeated = (places[nodes] != torch.arange(len(nodes))).nonzero()
     if len(repeated):
-        raise ValueError(f"{name} holds node {int(nodes[repeated[0]])} more than once; give each node once.")
+        raise ValueError(f"{name} holds node {int(nodes[repeated[0]])} more than once; give each {'seed ' * (name == 'seeds')}once.")
     return places
 
 
@@ -57,10 +57,10 @@ def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor:
     return ids[places].unique()
 
 
-def append_nodes(known: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+def append_nodes(seeds: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """See ``native/include/subgraph.h``."""
-    places = places_of("known", known, num_nodes)
+    places = places_of("seeds", seeds, num_nodes)
     check_ids("ids", ids, None, num_nodes)
     new = in_order_of_appearance(ids[places[ids] < 0])
-    places[new] = torch.arange(len(known), len(known) + len(new))
-    return torch.cat([known, new]), places[ids].int()
+    places[new] = torch.arange(len(seeds), len(seeds) + len(new))
+    return torch.cat([seeds, new]), places[ids].int()
