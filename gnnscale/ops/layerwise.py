@@ -103,7 +103,48 @@ def draw_in_succession(chance: Tensor, size: int, *, key: int) -> Tensor:
     [0, 2, 3]
     """
     check_vector("chance", chance, torch.float64)
+    size = _check_size(size)
+    return (reference if native is None else native).draw_in_succession(chance, size, operator.index(key))
+
+
+def draw_with_replacement(cumulative: Tensor, size: int, *, key: int) -> tuple[Tensor, Tensor]:
+    """Draw positions independently, each in proportion to its chance.
+
+    Parameters
+    ----------
+    cumulative : Tensor
+        (n,) float64: the sums of the chances up to each one.
+    size : int
+        Number of draws.
+    key : int
+        In [0, 2**64).
+
+    Returns
+    -------
+    positions, counts : Tensor
+        int64: the positions that were drawn, in ascending order, and how often; none where nothing has a chance.
+
+    Raises
+    ------
+    TypeError
+        If `cumulative` is not float64, or a number is no integer.
+    ValueError
+        If `size` is negative.
+
+    Examples
+    --------
+    >>> import torch
+    >>> positions, counts = draw_with_replacement(torch.tensor([0.0, 1.0, 1.0, 4.0]).double(), 100, key=0)
+    >>> positions.tolist(), counts.sum().item()
+    ([1, 3], 100)
+    """
+    check_vector("cumulative", cumulative, torch.float64)
+    size = _check_size(size)
+    return (reference if native is None else native).draw_with_replacement(cumulative, size, operator.index(key))
+
+
+def _check_size(size: int) -> int:
     size = operator.index(size)
     if size < 0:
         raise ValueError(f"size is {size}; give a number of positions, at least 0.")
-    return (reference if native is None else native).draw_in_succession(chance, size, operator.index(key))
+    return size

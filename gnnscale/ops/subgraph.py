@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -62,6 +64,69 @@ def edges_between(
     if native is None:
         return Hop(*reference.edges_between(indptr, indices, destinations, sources, _NARROW_LIMIT))
     return Hop(*native.edges_between(indptr, indices, destinations, sources, threads, _NARROW_LIMIT))
+
+
+class LayerEdges(NamedTuple):
+    """The edges of one layer that leave its drawn nodes.
+
+    Attributes
+    ----------
+    nodes : Tensor
+        (n,) int64: the destinations, then the drawn nodes that an edge leaves and that are not among them.
+    hop : Hop
+        The edges, sources as positions in `nodes`.
+    origins : Tensor
+        (E,) int32 (or int64, as `hop`): which of the drawn nodes each edge leaves.
+    places : Tensor
+        (d,) int32: where each drawn node stands in `nodes`, -1 where no edge leaves it.
+    """
+
+    nodes: Tensor
+    hop: Hop
+    origins: Tensor
+    places: Tensor
+
+
+def edges_from(
+    indptr: Tensor, indices: Tensor, destinations: Tensor, drawn: Tensor, *, num_threads: int = 1
+) -> LayerEdges:
+    """The edges from drawn nodes into the destinations of a layer, and the layer's list of nodes.
+
+    Parameters
+    ----------
+    indptr, indices, num_threads
+        As for `edges_between`.
+    destinations, drawn : Tensor
+        (D,) and (d,) int64: distinct node ids, each.
+
+    Returns
+    -------
+    LayerEdges
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `edges_between`; also if `destinations` has a node twice.
+
+    Examples
+    --------
+    >>> import torch
+    >>> indptr, indices = torch.tensor([0, 2, 3, 3]), torch.tensor([1, 2, 2])
+    >>> layer = edges_from(indptr, indices, torch.tensor([0]), torch.tensor([2]))
+    >>> layer.nodes.tolist(), layer.hop.indices.tolist()
+    ([0, 2], [1])
+    """
+    check_csc(indptr, indices)
+    check_vector("destinations", destinations, torch.int64)
+    check_vector("drawn", drawn, torch.int64)
+    threads = thread_count(num_threads)
+    if native is None:
+        nodes, *edges, origins, places = reference.edges_from(indptr, indices, destinations, drawn, _NARROW_LIMIT)
+    else:
+        nodes, *edges, origins, places = native.edges_from(
+            indptr, indices, destinations, drawn, threads, _NARROW_LIMIT
+        )
+    return LayerEdges(nodes, Hop(*edges), origins, places)
 
 
 def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor:

@@ -17,13 +17,13 @@ from gnnscale.checks import check_number, is_whole
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
 from gnnscale.ops import gather_rows
+from gnnscale.ops.layerwise import draw_with_replacement
 from gnnscale.samplers.base import Sample
 from gnnscale.samplers.layerwise import (
     DrawnLayer,
     LayerwiseSampler,
     as_adjacencies,
     draw_outwards,
-    draw_with_replacement,
     keep_drawn,
     squared_columns,
 )
@@ -146,9 +146,7 @@ class ASGCNSampler(LayerwiseSampler):
         candidates, chance = squared_columns(csc, destinations, self._scales(csc))
         chance = chance.sqrt()
         q = self.probabilities(chance, candidates, destinations)
-        draws = draw_with_replacement(q.detach().cumsum(0), size, key)
-        # Where no candidate has a chance, nothing is drawn.
-        drawn, counts = draws[chance[draws] > 0].unique(return_counts=True)
+        drawn, counts = draw_with_replacement(q.detach().cumsum(0), size, key=key)
         share = counts / size
         importance = share / q.detach()[drawn]
         layer = keep_drawn(csc, destinations, candidates[drawn], importance, self.num_threads)

@@ -15,9 +15,9 @@ from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.checks import check_flag, check_per_layer
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
-from gnnscale.ops.layerwise import column_sums, draw_in_succession
-from gnnscale.ops.random import as_signed, fold, key_of, uniform
-from gnnscale.ops.subgraph import append_nodes, edges_between
+from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.random import key_of
+from gnnscale.ops.subgraph import edges_from
 from gnnscale.samplers.base import Sample, Sampler
 
 
@@ -34,7 +34,7 @@ class DrawnLayer:
     importance : Tensor
         Shape (E,), float64: how much each edge stands for.
     places : Tensor
-        Shape (d,), int32: where those of the drawn nodes that an edge leaves stand in ``nodes``, in the order drawn.
+        Shape (d,), int32: where each drawn node stands in ``nodes``, -1 where no edge leaves it.
     """
 
     nodes: Tensor
@@ -151,9 +151,7 @@ class FastGCNSampler(LayerwiseSampler):
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> DrawnLayer:
         probability, cumulative = self._probabilities(csc)
-        draws = draw_with_replacement(cumulative, size, key)
-        # Where no node has a chance, nothing is drawn.
-        drawn, counts = draws[probability[draws] > 0].unique(return_counts=True)
+        drawn, counts = draw_with_replacement(cumulative, size, key=key)
         return keep_drawn(csc, destinations, drawn, counts / (size * probability[drawn]), self.num_threads)
 
 
@@ -279,15 +277,8 @@ def keep_drawn(csc: CSC, destinations: Tensor, drawn: Tensor, importance: Tensor
 
     Nodes without such an edge are left out.
     """
-    hop = edges_between(csc.indptr, csc.indices, destinations, drawn, num_threads=num_threads)
-    used = torch.zeros(drawn.numel(), dtype=torch.bool)
-    used[hop.indices] = True
-    of_edges = importance[hop.indices]
-    nodes, places = append_nodes(destinations, drawn[used], csc.num_nodes)
-    in_nodes = torch.empty(drawn.numel(), dtype=hop.indices.dtype)
-    in_nodes[used] = places.to(in_nodes.dtype)
-    hop = hop._replace(indices=in_nodes[hop.indices])
-    return DrawnLayer(nodes, hop, of_edges, places)
+    nodes, hop, origins, places = edges_from(csc.indptr, csc.indices, destinations, drawn, num_threads=num_threads)
+    return DrawnLayer(nodes, hop, importance[origins], places)
 
 
 def fill_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
@@ -299,17 +290,6 @@ def fill_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
     # A row whose drawn edges all weigh nothing gets nothing.
     scale = torch.where(drawn > 0, csc.degree[destinations] / drawn, 0.0)
     return layer.importance * scale[rows]
-
-
-def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> Tensor:
-    """``size`` independent draws from chances with these cumulative sums, shape (n,) float64; none where n is 0."""
-    if not cumulative.numel():
-        return torch.empty(0, dtype=torch.int64)
-    total = cumulative[-1]
-    points = uniform(fold(torch.tensor(as_signed(key)), torch.arange(size))) * total
-    # Rounding can carry a point to the total: it belongs to the last one that has a chance.
-    last = int(torch.searchsorted(cumulative, total))
-    return torch.searchsorted(cumulative, points, right=True).clamp_(max=last)
 
 
 def succession_weights(chance: Tensor, drawn: Tensor) -> Tensor:

@@ -14,8 +14,8 @@
 namespace gnnscale {
 namespace {
 
-// Edges relabelled at a time: few enough to stay in the processor's closest cache.
-constexpr int64_t kChunk = 2048;
+// Edges relabelled at a time: few enough to stay in the processor's cache.
+constexpr size_t kChunk = 1 << 15;
 
 double scaled(double value, const double* factors, int64_t node) {
     return factors == nullptr ? value : value * factors[node];
@@ -32,53 +32,84 @@ void ask_ahead(const Csc<Index>& graph, Nodes destinations, int64_t i) {
 }
 
 template <class Index, class Local>
-Columns sum_columns(const Csc<Index>& graph, Nodes destinations, const Factors& factors) {
-    NodeSet<Local> sources(graph.num_nodes);
-    std::vector<double> sums;
-    Local local[kChunk];
-    for (int64_t i = 0; i < destinations.count; ++i) {
-        ask_ahead(graph, destinations, i);
-        const int64_t node = destinations.ids[i];
-        check_node("destinations", i, node, graph.num_nodes);
-        const int64_t start = graph.indptr[node], stop = graph.indptr[node + 1];
-        check_row(graph, node, start, stop);
-        const double row = scaled(1.0, factors.rows, node);
-        for (int64_t begin = start; begin < stop; begin += kChunk) {
-            const int64_t count = std::min(kChunk, stop - begin);
-            for (int64_t e = 0; e < count; ++e) {
-                check_node("indices", begin + e, graph.indices[begin + e], graph.num_nodes);
-                local[e] = static_cast<Local>(graph.indices[begin + e]);
-            }
-            sources.relabel(local, count);
-            sums.resize(sources.size(), 0.0);
-            for (int64_t e = 0; e < count; ++e) {
-                const double weight = factors.weight == nullptr ? 1.0 : factors.weight[begin + e];
-                sums[local[e]] += row * (weight * weight);
-            }
+class ColumnSums {
+  public:
+    ColumnSums(const Csc<Index>& graph, Nodes destinations, const Factors& factors)
+        : graph_(graph), destinations_(destinations), factors_(factors), sources_(graph.num_nodes) {}
+
+    Columns run() {
+        for (int64_t row = 0; row < destinations_.count;) row = add(row);
+        Columns columns{sources_.copy(), Buffer<double>(sources_.size())};
+        for (int64_t i = 0; i < sources_.size(); ++i) {
+            if (factors_.columns && i + kAhead < sources_.size())
+                __builtin_prefetch(factors_.columns + columns.sources[i + kAhead]);
+            columns.sums[i] = scaled(sums_[i], factors_.columns, columns.sources[i]);
         }
+        return columns;
     }
-    Columns columns{sources.copy(), Buffer<double>(sources.size())};
-    for (int64_t i = 0; i < sources.size(); ++i) {
-        if (factors.columns && i + kAhead < sources.size())
-            __builtin_prefetch(factors.columns + columns.sources[i + kAhead]);
-        columns.sums[i] = scaled(sums[i], factors.columns, columns.sources[i]);
+
+  private:
+    // Adds the edges of a few rows from `row` on; gives the row after them.
+    int64_t add(int64_t row) {
+        edges_.clear();
+        local_.clear();
+        for (; row < destinations_.count && local_.size() < kChunk; ++row) {
+            ask_ahead(graph_, destinations_, row);
+            const int64_t node = destinations_.ids[row];
+            check_node("destinations", row, node, graph_.num_nodes);
+            const int64_t start = graph_.indptr[node], stop = graph_.indptr[node + 1];
+            check_row(graph_, node, start, stop);
+            for (int64_t e = start; e < stop; ++e) {
+                check_node("indices", e, graph_.indices[e], graph_.num_nodes);
+                local_.push_back(static_cast<Local>(graph_.indices[e]));
+            }
+            edges_.push_back({start, stop - start});
+        }
+        sources_.relabel(local_.data(), local_.size());
+        sums_.resize(sources_.size(), 0.0);
+        const Local* local = local_.data();
+        for (size_t i = 0; i < edges_.size(); ++i) {
+            const auto [start, degree] = edges_[i];
+            const double value = scaled(1.0, factors_.rows, destinations_.ids[row - edges_.size() + i]);
+            for (int64_t e = 0; e < degree; ++e) {
+                const double weight = factors_.weight == nullptr ? 1.0 : factors_.weight[start + e];
+                sums_[local[e]] += value * (weight * weight);
+            }
+            local += degree;
+        }
+        return row;
     }
-    return columns;
-}
+
+    const Csc<Index>& graph_;
+    const Nodes destinations_;
+    const Factors& factors_;
+    NodeSet<Local> sources_;
+    std::vector<double> sums_;
+    std::vector<Row> edges_;
+    std::vector<Local> local_;
+};
 
 // The positions not drawn yet that have a chance, and the cumulative chances.
 struct Left {
     std::vector<int64_t> positions;
     std::vector<double> chances, cumulative;
     std::vector<bool> drawn;
+    double total = 0.0;
 
+    void reserve(size_t size) {
+        positions.reserve(size);
+        chances.reserve(size);
+        cumulative.reserve(size);
+    }
     void add(int64_t position, double chance) {
         positions.push_back(position);
         chances.push_back(chance);
-        cumulative.push_back(cumulative.empty() ? chance : cumulative.back() + chance);
+        total += chance;
+        cumulative.push_back(total);
     }
     void forget_drawn() {
         Left kept;
+        kept.reserve(positions.size());
         for (size_t i = 0; i < positions.size(); ++i)
             if (!drawn[i]) kept.add(positions[i], chances[i]);
         *this = std::move(kept);
@@ -89,12 +120,13 @@ struct Left {
 
 template <class Index>
 Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors) {
-    return graph.num_nodes <= INT32_MAX ? sum_columns<Index, int32_t>(graph, destinations, factors)
-                                        : sum_columns<Index, int64_t>(graph, destinations, factors);
+    return graph.num_nodes <= INT32_MAX ? ColumnSums<Index, int32_t>(graph, destinations, factors).run()
+                                        : ColumnSums<Index, int64_t>(graph, destinations, factors).run();
 }
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key) {
     Left left;
+    left.reserve(count);
     for (int64_t i = 0; i < count; ++i) {
         if (!(chance[i] >= 0 && std::isfinite(chance[i])))
             throw std::invalid_argument("chance[" + std::to_string(i) + "] is " + std::to_string(chance[i]) +
@@ -114,7 +146,7 @@ Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t 
         const uint64_t state = fold(key, round);
         left.drawn.assign(left.positions.size(), false);
         for (int64_t i = 0, draws = 2 * (size - m) + 32; i < draws && m < size; ++i) {
-            const double point = uniform(fold(state, i)) * cumulative.back();
+            const double point = uniform(fold(state, i)) * left.total;
             int64_t at = std::upper_bound(cumulative.begin(), cumulative.end(), point) - cumulative.begin();
             // Rounding can carry a point to the total.
             at = std::min<int64_t>(at, cumulative.size() - 1);
@@ -124,6 +156,34 @@ Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t 
         }
     }
     return drawn;
+}
+
+Counted draw_with_replacement(const double* cumulative, int64_t count, int64_t size, uint64_t key) {
+    if (count == 0 || !(cumulative[count - 1] > 0)) return {};
+    const double total = cumulative[count - 1];
+    const int64_t last = std::lower_bound(cumulative, cumulative + count, total) - cumulative;
+    std::vector<int64_t> draws(size);
+    std::vector<double> points(size);
+    for (int64_t i = 0; i < size; ++i) points[i] = uniform(fold(key, i)) * total;
+    // In order, neighbouring searches read the same memory.
+    std::sort(points.begin(), points.end());
+    const double* from = cumulative;
+    for (int64_t i = 0; i < size; ++i) {
+        from = std::upper_bound(from, cumulative + count, points[i]);
+        draws[i] = std::min<int64_t>(from - cumulative, last);
+    }
+    Counted counted{Buffer<int64_t>(size), Buffer<int64_t>(size)};
+    int64_t distinct = 0;
+    for (int64_t i = 0; i < size; ++i) {
+        if (distinct == 0 || counted.positions[distinct - 1] != draws[i]) {
+            counted.positions[distinct] = draws[i];
+            counted.counts[distinct++] = 0;
+        }
+        ++counted.counts[distinct - 1];
+    }
+    counted.positions.resize(distinct);
+    counted.counts.resize(distinct);
+    return counted;
 }
 
 template Columns column_sums(const Csc<int32_t>&, Nodes, const Factors&);

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "check_nodes.h"
@@ -40,8 +42,9 @@ struct Found {
 template <class Index>
 class Search {
   public:
-    Search(const Csc<Index>& graph, Nodes destinations, Nodes sources) : graph_(graph), members_(graph.num_nodes) {
-        members_.fill(sources.ids, sources.count, "sources");
+    Search(const Csc<Index>& graph, Nodes destinations, Nodes sources, const char* name)
+        : graph_(graph), members_(graph.num_nodes) {
+        members_.fill(sources.ids, sources.count, name);
         find_rows(destinations);
     }
 
@@ -132,6 +135,26 @@ class Search {
     std::vector<Found<Index>> found_;
 };
 
+// The layer's nodes; `places` are filled in where they are not -1.
+Buffer<int64_t> number(Nodes destinations, Nodes drawn, Buffer<int32_t>& places, int64_t num_nodes) {
+    MemberMap known(num_nodes);
+    known.fill(destinations.ids, destinations.count, "destinations");
+    Buffer<int64_t> nodes(destinations.count + drawn.count);
+    std::copy_n(destinations.ids, destinations.count, nodes.data());
+    int64_t size = destinations.count;
+    for (int64_t i = 0; i < drawn.count; ++i) {
+        if (places[i] < 0) continue;
+        if (known.has(drawn.ids[i])) {
+            places[i] = known.place(drawn.ids[i]);
+        } else {
+            nodes[size] = drawn.ids[i];
+            places[i] = static_cast<int32_t>(size++);
+        }
+    }
+    nodes.resize(size);
+    return nodes;
+}
+
 // `Id` holds any node's id.
 template <class Id>
 std::pair<Buffer<int64_t>, Buffer<int32_t>> append(Nodes seeds, Nodes ids, int64_t num_nodes) {
@@ -156,7 +179,26 @@ std::pair<Buffer<int64_t>, Buffer<int32_t>> append(Nodes seeds, Nodes ids, int64
 
 template <class Index>
 Hop edges_between(const Csc<Index>& graph, Nodes destinations, Nodes sources, int num_threads, int64_t narrow_limit) {
-    return Search<Index>(graph, destinations, sources).run(num_threads, narrow_limit);
+    return Search<Index>(graph, destinations, sources, "sources").run(num_threads, narrow_limit);
+}
+
+template <class Index>
+LayerEdges edges_from(const Csc<Index>& graph, Nodes destinations, Nodes drawn, int num_threads, int64_t narrow_limit) {
+    LayerEdges layer;
+    layer.hop = Search<Index>(graph, destinations, drawn, "drawn").run(num_threads, narrow_limit);
+    layer.places = Buffer<int32_t>(drawn.count);
+    std::fill_n(layer.places.data(), drawn.count, -1);
+    std::visit(
+        [&](auto& ids) {
+            for (size_t e = 0; e < ids.size(); ++e) layer.places[ids[e]] = 0;
+            layer.nodes = number(destinations, drawn, layer.places, graph.num_nodes);
+            auto origins = std::move(ids);
+            ids.resize(origins.size());
+            for (size_t e = 0; e < ids.size(); ++e) ids[e] = layer.places[origins[e]];
+            layer.origins = std::move(origins);
+        },
+        layer.hop.indices);
+    return layer;
 }
 
 Buffer<int64_t> distinct_nodes(Nodes ids, int64_t num_nodes) {
@@ -185,5 +227,7 @@ std::pair<Buffer<int64_t>, Buffer<int32_t>> append_nodes(Nodes seeds, Nodes ids,
 
 template Hop edges_between(const Csc<int32_t>&, Nodes, Nodes, int, int64_t);
 template Hop edges_between(const Csc<int64_t>&, Nodes, Nodes, int, int64_t);
+template LayerEdges edges_from(const Csc<int32_t>&, Nodes, Nodes, int, int64_t);
+template LayerEdges edges_from(const Csc<int64_t>&, Nodes, Nodes, int, int64_t);
 
 }  // namespace gnnscale

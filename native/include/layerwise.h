@@ -10,6 +10,9 @@
 //   drawn, there are up to 2 (size - m) + 32 draws: draw i takes the first of the positions not drawn in earlier rounds
 //   whose cumulative chance exceeds uniform(fold(fold(key, r), i)) * total, or the last. Where there are no more than
 //   `size` positions with a chance, all of them come, in ascending order.
+// - `draw_with_replacement` makes `size` draws: draw i takes the first position whose cumulative chance exceeds
+//   uniform(fold(key, i)) * total, or, where rounding leads to the total, the last that has a chance. The positions drawn
+//   come once, in ascending order, with how often each was. Nothing is drawn where the total is 0.
 // Throws std::invalid_argument on a node that is none, a structure that is no CSC, and a chance that is negative or not
 // finite.
 #pragma once
@@ -33,6 +36,13 @@ struct Columns {
 
 template <class Index>
 Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors);
+
+struct Counted {
+    Buffer<int64_t> positions;
+    Buffer<int64_t> counts;
+};
+
+Counted draw_with_replacement(const double* cumulative, int64_t count, int64_t size, uint64_t key);
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key);
 

@@ -53,3 +53,15 @@ def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor:
         kept[new] = False
         left, num_rounds = left[kept], num_rounds + 1
     return drawn
+
+
+def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> tuple[Tensor, Tensor]:
+    """See ``native/include/layerwise.h``."""
+    if not len(cumulative) or not cumulative[-1] > 0:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    total = cumulative[-1]
+    points = uniform(fold(torch.tensor(as_signed(key)), torch.arange(size))) * total
+    last = int(torch.searchsorted(cumulative, total))
+    draws = torch.searchsorted(cumulative, points, right=True).clamp(max=last)
+    distinct, counts = draws.unique(return_counts=True)
+    return distinct, counts

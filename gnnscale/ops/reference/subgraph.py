@@ -50,6 +50,22 @@ def edges_between(
     return offsets.to(dtype), ids[kept].to(dtype), positions[kept]
 
 
+def edges_from(
+    indptr: Tensor, indices: Tensor, destinations: Tensor, drawn: Tensor, narrow_limit: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """See ``native/include/subgraph.h``."""
+    num_nodes = len(indptr) - 1
+    places_of("drawn", drawn, num_nodes)
+    offsets, origins, positions = edges_between(indptr, indices, destinations, drawn, narrow_limit)
+    places = torch.full((len(drawn),), -1, dtype=torch.int32)
+    used = origins.long().unique()
+    of_nodes = places_of("destinations", destinations, num_nodes)
+    new = drawn[used][of_nodes[drawn[used]] < 0]
+    of_nodes[new] = torch.arange(len(destinations), len(destinations) + len(new))
+    places[used] = of_nodes[drawn[used]].int()
+    return torch.cat([destinations, new]), offsets, places[origins].to(origins.dtype), positions, origins, places
+
+
 def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor:
     """See ``native/include/subgraph.h``."""
     places = (ids != -1).nonzero()[:, 0]
