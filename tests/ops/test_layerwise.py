@@ -21,7 +21,9 @@ needs_native = pytest.mark.skipif(native is None, reason=ops.backend_reason())
 @needs_native
 @settings(deadline=None)
 @given(graph=edge_lists(), data=st.data(), dtype=st.sampled_from([torch.int32, torch.int64]), kind=st.integers(0, 7))
-def test_native_sums_are_those_of_the_reference(graph: tuple, data: st.DataObject, dtype: torch.dtype, kind: int) -> None:
+def test_native_sums_are_those_of_the_reference(
+    graph: tuple, data: st.DataObject, dtype: torch.dtype, kind: int
+) -> None:
     src, dst, num_nodes = graph
     indptr, indices = csc_of(src, dst, num_nodes)
     rows, columns = (torch.rand(num_nodes).double() if kind & bit else None for bit in (1, 2))
