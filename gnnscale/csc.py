@@ -95,6 +95,8 @@ class CSC:
             raise ValueError(f"graph is on {graph.device}; give it in host memory: graph.to('cpu')")
         num_nodes = graph.num_nodes()
         indptr, indices, edge_ids = graph.adj_tensors("csc")
+        if not edge_ids.numel():  # how DGL says that edges are numbered in this order
+            edge_ids = torch.arange(indices.numel())
         indptr, edge_ids = indptr.long().contiguous(), edge_ids.long().contiguous()
         if weight is not None:
             if weight.dim() != 1:
