@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import measure
@@ -70,7 +71,7 @@ def epochs(
         ours = gs.nn.GCN(data.num_features, hidden, data.num_classes, **model)
         result = gs.train(ours, data, sampler, epochs=length + 1, batch_size=batch_size, clip_norm=clip_norm)
         ends = [point.train_seconds for point in result.points]
-        seconds[OURS] += [end - start for start, end in zip(ends, ends[1:], strict=False)]
+        seconds[OURS] += [end - start for start, end in pairwise(ends)]
         if theirs is not None:
             theirs.restart()
             theirs.epoch()

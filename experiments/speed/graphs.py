@@ -50,10 +50,9 @@ def power_law(num_nodes: int, num_edges: int, *, both_ways: bool = False) -> tup
     return torch.from_numpy(arrays["indptr"]), torch.from_numpy(arrays["indices"])
 
 
-def dgl_graph(indptr: Tensor, indices: Tensor, dtype: torch.dtype = torch.int64) -> dgl.DGLGraph:
-    """DGL's graph of these in-edges, with ids of ``dtype``, in the format that its samplers read."""
-    arrays = indptr.to(dtype), indices.to(dtype), torch.empty(0, dtype=dtype)
-    return dgl.graph(("csc", arrays), num_nodes=indptr.numel() - 1)
+def dgl_graph(indptr: Tensor, indices: Tensor) -> dgl.DGLGraph:
+    """DGL's graph of these in-edges, in the format that its samplers read."""
+    return dgl.graph(("csc", (indptr, indices.long(), torch.empty(0, dtype=torch.int64))), num_nodes=len(indptr) - 1)
 
 
 def communities(num_nodes: int, num_edges: int, num_features: int) -> gs.Dataset:

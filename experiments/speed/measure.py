@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -90,11 +91,14 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def medians(ways: Mapping[str, Way], repeats: int, warm_up: int = 2) -> dict[str, float]:
-    """Each way's median seconds. They take turns, so that a busy machine slows all of them; the first rounds warm up."""
+    """Each way's median seconds.
+
+    They take turns, so that a busy machine slows all of them; the first rounds warm up.
+    """
     seconds: dict[str, list[float]] = {who: [] for who in ways}
     for number in range(repeats + warm_up):
         for who, way in ways.items():
-            taken = seconds_of(lambda way=way: way(number))  # type: ignore[misc]
+            taken = seconds_of(partial(way, number))
             if number >= warm_up:
                 seconds[who].append(taken)
     return {who: statistics.median(times) for who, times in seconds.items()}

@@ -24,7 +24,7 @@ FANOUTS = ([10, 10], [25, 10], [15, 10, 5])  # of the seeds first, as papers wri
 
 def lines(settings: Settings) -> Iterator[Line]:
     indptr, indices = power_law(settings.size(1_000_000), settings.size(40_000_000))
-    graph, narrow = dgl_graph(indptr, indices), dgl_graph(indptr, indices, torch.int32)
+    graph = dgl_graph(indptr, indices)
     num_nodes = graph.num_nodes()
     repeats = settings.repeats(20)
     generator = torch.Generator().manual_seed(0)
@@ -35,8 +35,7 @@ def lines(settings: Settings) -> Iterator[Line]:
     for fanouts in FANOUTS:
         ours = gs.samplers.NeighborSampler(fanouts[::-1])
         ours.num_threads = settings.threads
-        # DGL's keeps a map of the graph it has seen last, so each graph has a sampler.
-        theirs, narrow_theirs = (dgl.dataloading.NeighborSampler(fanouts[::-1]) for _ in range(2))
+        theirs = dgl.dataloading.NeighborSampler(fanouts[::-1])
         edges = sum(a.hop.indices.numel() for a in ours.draw(csc, seeds[0], 0).adjacencies)
         found = measure.compare(
             WORK,
@@ -45,7 +44,6 @@ def lines(settings: Settings) -> Iterator[Line]:
                 OURS: lambda n, ours=ours: ours.draw(csc, seeds[n], n),
                 "gnnscale, DGL blocks made too": lambda n, ours=ours: as_blocks(graph, ours.draw(csc, seeds[n], n)),
                 "DGL": lambda n, theirs=theirs: theirs.sample_blocks(graph, seeds[n]),
-                "DGL, 32-bit ids": lambda n, theirs=narrow_theirs: theirs.sample_blocks(narrow, seeds[n].int()),
                 "PyG with torch-sparse": pyg and pyg_way(indptr, indices, fanouts, seeds),
             },
             repeats,

@@ -1,8 +1,8 @@
 """Epochs of GraphSAGE on a graph of Reddit's size, beside DGL's loader and modules.
 
 233,000 nodes, 114 M edges with a power law of degrees, both directions of each, 602 random features, 41 classes, 66 %
-training nodes; two layers, 256 hidden columns, no dropout, fan-outs [10, 10], 1,024 seeds a batch, Adam. The two take turns with a
-few batches each; an epoch is the median batch times the number of batches.
+training nodes; two layers, 256 hidden columns, no dropout, fan-outs [10, 10], 1,024 seeds a batch, Adam. The two take
+turns with a few batches each; an epoch is the median batch times the number of batches.
 """
 
 from __future__ import annotations

@@ -53,7 +53,6 @@ def on_power_law(settings: Settings) -> Iterator[Line]:
     fastgcn = gs.samplers.FastGCNSampler([size, size])
     fastgcn.prepare(graph, seeds[0], size)
     yield from compare("FastGCN [512, 512]", fastgcn, "DGL calls", lambda n: theirs.fastgcn(seeds[n]))
-    del theirs
     labor = dgl.dataloading.LaborSampler([10, 10])
     yield from compare(
         "LABOR [10, 10]", gs.samplers.LaborSampler([10, 10]), "DGL", lambda n: labor.sample_blocks(graph, seeds[n])
@@ -71,14 +70,13 @@ def saint(settings: Settings, graph: dgl.DGLGraph, csc: CSC, repeats: int) -> It
     ours = gs.samplers.SAINTSampler("walk", walk_length=2, coverage=0.1)  # the weights' quality costs no time here
     ours.num_threads = settings.threads
     ours.prepare(graph, csc.nodes, roots)
-    draws = torch.Generator().manual_seed(0)
-    seeds = [ours.batches(csc.nodes, roots, True, False, draws)[0] for _ in range(2)]
+    seeds = ours.batches(csc.nodes, roots, True, False, torch.Generator().manual_seed(0))
     turned = dgl.reverse(graph)
     turned.create_formats_()
     theirs = dgl.dataloading.SAINTSampler("walk", (roots, 2), cache=False)
     ways: dict[str, Way] = {
-        OURS: lambda n: ours.draw(csc, seeds[n % 2], n),
-        "gnnscale, DGL blocks made too": lambda n: to_blocks(graph, ours.draw(csc, seeds[n % 2], n), 2),
+        OURS: lambda n: ours.draw(csc, seeds[n % len(seeds)], n),
+        "gnnscale, DGL blocks made too": lambda n: to_blocks(graph, ours.draw(csc, seeds[n % len(seeds)], n), 2),
         "DGL": lambda n: theirs.sample(turned, None),
     }
     yield from measure.compare(WORK, "GraphSAINT, walks", ways, repeats, threads=settings.threads)
