@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -133,13 +134,18 @@ class CSC:
         )
 
 
+def row_ranges(indptr: Tensor) -> Iterator[tuple[int, int]]:
+    """All rows in ranges of not too many edges: what is computed for an edge takes several times its memory."""
+    num_rows = indptr.numel() - 1
+    starts = torch.searchsorted(indptr, torch.arange(0, max(int(indptr[-1]), 1), _CHUNK)).tolist()
+    return pairwise([*starts, num_rows])
+
+
 def _sums(indptr: Tensor, indices: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     """Each node's weight of in-edges, and of self-loops among them, float32."""
     num_nodes = indptr.numel() - 1
     degree, loops = torch.zeros(num_nodes), torch.zeros(num_nodes)
-    # Some rows at a time: what is computed for an edge takes several times the memory of the edge.
-    starts = torch.searchsorted(indptr, torch.arange(0, max(indices.numel(), 1), _CHUNK)).clamp(max=num_nodes).tolist()
-    for first, last in pairwise([*starts, num_nodes]):
+    for first, last in row_ranges(indptr):
         rows = torch.repeat_interleave(torch.arange(first, last), indptr[first : last + 1].diff())
         edges = slice(int(indptr[first]), int(indptr[last]))
         is_loop = indices[edges] == rows

@@ -33,7 +33,8 @@ class Dataset:
     graph : dgl.DGLGraph
         Homogeneous, on the CPU; ids are int64, or int32 where a generator drew over 100 million edges.
         ``ndata["feat"]`` is float32 (N, F), contiguous; ``ndata["label"]`` is int64 (N,), or float32
-        (N, C) of zeros and ones where a node may have several labels; ``edata["weight"]`` is float32 (E,) and there only for weighted graphs.
+        (N, C) of zeros and ones where a node may have several labels;
+        ``edata["weight"]`` is float32 (E,) and there only for weighted graphs.
     train_ids, val_ids, test_ids : Tensor
         int64, ascending, no node in two of them.
     num_classes : int

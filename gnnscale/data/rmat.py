@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale.csc import row_ranges
 from gnnscale.data.dataset import CSCArrays, Dataset, assemble
-from gnnscale.data.generate import CHUNK, check_count, check_memory, check_range
+from gnnscale.data.generate import check_count, check_memory, check_range
 from gnnscale.data.splits import check_split, fraction_split
 from gnnscale.ops import reference
 from gnnscale.ops.random import key_of
@@ -175,9 +176,7 @@ def _neighbor_means(indptr: Tensor, indices: Tensor, values: np.ndarray) -> np.n
     """The mean of each node's in-neighbours' values, float64; 0 without neighbours."""
     pointers, sources = indptr.numpy(), indices.numpy()
     sums = np.zeros(len(values))
-    # Some rows at a time, as what an edge brings takes more memory than the edge.
-    some = np.searchsorted(pointers, np.arange(0, len(sources), CHUNK))
-    for first, last in zip(some, [*some[1:], len(values)], strict=True):
+    for first, last in row_ranges(indptr):
         edges = sources[pointers[first] : pointers[last]]
         rows = np.repeat(np.arange(last - first), np.diff(pointers[first : last + 1]))
         sums[first:last] = np.bincount(rows, weights=values[edges], minlength=last - first)
