@@ -8,6 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,7 +111,7 @@ class CSC:
         # Of a graph that was made from these arrays, they are DGL's own; edges in their order have no ids.
         indptr, indices, edge_ids = graph.adj_tensors("csc")
         edge_order = edge_ids if edge_ids.numel() == indices.numel() else None
-        indptr = indptr.long().contiguous()
+        indptr = _of_dtype(indptr, torch.int64)
         if weight is not None:
             if weight.dim() != 1:
                 raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
@@ -125,13 +126,20 @@ class CSC:
         fits = num_nodes <= torch.iinfo(torch.int32).max
         return cls(
             indptr=indptr,
-            indices=indices.to(torch.int32 if fits else torch.int64).contiguous(),
+            indices=_of_dtype(indices, torch.int32 if fits else torch.int64),
             edge_order=edge_order,
             weight=weight,
             degree=degree,
             loops=loops if bool(loops.any()) else None,
             nodes=torch.arange(num_nodes),
         )
+
+
+def _of_dtype(ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same integers, contiguous; a copy lies in huge pages, which NumPy asks for and random reads want."""
+    if ids.dtype == dtype and ids.is_contiguous():
+        return ids
+    return torch.from_numpy(np.empty(ids.shape, np.int32 if dtype == torch.int32 else np.int64)).copy_(ids)
 
 
 def row_ranges(indptr: Tensor) -> Iterator[tuple[int, int]]:
