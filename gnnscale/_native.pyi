@@ -33,6 +33,7 @@ def walk_ends(
     num_threads: int,
 ) -> None: ...
 def gather_rows(source: Tensor, index: Tensor, out: Tensor, num_threads: int) -> None: ...
+def gather_new_rows(source: Tensor, index: Tensor, num_threads: int) -> Tensor: ...
 def spmm(
     indptr: Tensor,
     indices: Tensor,
@@ -47,6 +48,16 @@ def transpose_csr(
     indptr: Tensor, indices: Tensor, indptr_t: Tensor, indices_t: Tensor, permutation: Tensor
 ) -> None: ...
 def dropout(x: Tensor, keep: int, key: int, out: Tensor, num_threads: int) -> None: ...
+def draw_rmat(
+    levels: int,
+    table: Tensor,
+    relabel: Tensor,
+    key: int,
+    draws: int,
+    most: int,
+    directed: bool,
+    num_threads: int,
+) -> tuple[Tensor, Tensor, int]: ...
 
 class RowTable:
     def __init__(

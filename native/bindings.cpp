@@ -6,6 +6,7 @@ namespace nb = nanobind;
 namespace gnnscale {
 
 void bind_history(nb::module_& m);
+void bind_rmat(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_sampling(nb::module_& m);
 void bind_sparse(nb::module_& m);
@@ -22,4 +23,5 @@ NB_MODULE(_native, m) {
     bind_sparse(m);
     bind_rows(m);
     bind_history(m);
+    bind_rmat(m);
 }
