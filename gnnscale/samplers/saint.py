@@ -13,6 +13,7 @@ from gnnscale.blocks import to_blocks
 from gnnscale.checks import check_count, check_num_layers
 from gnnscale.csc import CSC
 from gnnscale.ops.random import key_of
+from gnnscale.ops.subgraph import distinct_nodes
 from gnnscale.ops.walks import random_walks
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.edges import induced
@@ -164,10 +165,10 @@ class SAINTSampler(Sampler):
         """The nodes of the subgraph that grows from ``seeds``, in ascending order."""
         if self.mode == "walk":
             visited = random_walks(csc, seeds, self.walk_length, key=key, num_threads=self.num_threads)
-            return visited[visited >= 0].unique()
+            return distinct_nodes(visited.view(-1), csc.num_nodes)
         if self.mode == "edge":
             seeds = torch.cat([csc.indices[seeds].long(), torch.searchsorted(csc.indptr, seeds, right=True) - 1])
-        return seeds.unique()
+        return distinct_nodes(seeds, csc.num_nodes)
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
         nodes = self._members(csc, seeds, key)
