@@ -55,7 +55,7 @@ def dgl_way(graph: "dgl.DGLGraph", fanouts: list[int]) -> Way:
 
 def our_way(indptr: Tensor, indices: Tensor, fanouts: list[int], threads: int) -> Way:
     def sample(seeds: Tensor, key: int) -> int:
-        _, hops = ops.sample_neighbors(indptr, indices, seeds, fanouts, key=key, num_threads=threads)
+        _, hops, _ = ops.sample_neighbors(indptr, indices, seeds, fanouts, key=key, num_threads=threads)
         return sum(len(hop.indices) for hop in hops)
 
     return sample

@@ -6,7 +6,7 @@ The functions take arguments that have been checked and have the native module's
 
 from gnnscale.ops.reference.dropout import dropout
 from gnnscale.ops.reference.gather import gather_rows
-from gnnscale.ops.reference.sampling import sample_neighbors
+from gnnscale.ops.reference.sampling import sample_labor, sample_neighbors
 from gnnscale.ops.reference.sparse import check_csr, sddmm, spmm, transpose_csr
 from gnnscale.ops.reference.walks import random_walks, walk_ends
 
@@ -15,6 +15,7 @@ __all__ = [
     "dropout",
     "gather_rows",
     "random_walks",
+    "sample_labor",
     "sample_neighbors",
     "sddmm",
     "spmm",
