@@ -5,13 +5,27 @@ from torch import Tensor
 def sample_neighbors(
     indptr: Tensor,
     indices: Tensor,
+    weight: Tensor | None,
     seeds: Tensor,
     fanouts: list[int],
     key: int,
     replace: bool,
     num_threads: int,
     narrow_limit: int,
-) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]: ...
+    dense_nodes: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]: ...
+def sample_labor(
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: list[int],
+    key: int,
+    iterations: int,
+    shared: bool,
+    num_threads: int,
+    narrow_limit: int,
+    dense_nodes: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]: ...
 def edges_between(
     indptr: Tensor, indices: Tensor, destinations: Tensor, sources: Tensor, num_threads: int, narrow_limit: int
 ) -> tuple[Tensor, Tensor, Tensor]: ...

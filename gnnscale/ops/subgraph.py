@@ -123,9 +123,7 @@ def edges_from(
     if native is None:
         nodes, *edges, origins, places = reference.edges_from(indptr, indices, destinations, drawn, _NARROW_LIMIT)
     else:
-        nodes, *edges, origins, places = native.edges_from(
-            indptr, indices, destinations, drawn, threads, _NARROW_LIMIT
-        )
+        nodes, *edges, origins, places = native.edges_from(indptr, indices, destinations, drawn, threads, _NARROW_LIMIT)
     return LayerEdges(nodes, Hop(*edges), origins, places)
 
 

@@ -8,7 +8,7 @@ from gnnscale.ops.reference.dropout import dropout
 from gnnscale.ops.reference.gather import gather_rows
 from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession, draw_with_replacement
 from gnnscale.ops.reference.rmat import draw_cells, draw_rmat
-from gnnscale.ops.reference.sampling import sample_neighbors
+from gnnscale.ops.reference.sampling import sample_labor, sample_neighbors
 from gnnscale.ops.reference.sparse import check_csr, sddmm, spmm, transpose_csr
 from gnnscale.ops.reference.subgraph import append_nodes, distinct_nodes, edges_between, edges_from
 from gnnscale.ops.reference.walks import random_walks, top_visits, walk_ends
@@ -27,6 +27,7 @@ __all__ = [
     "edges_from",
     "gather_rows",
     "random_walks",
+    "sample_labor",
     "sample_neighbors",
     "sddmm",
     "spmm",

@@ -32,7 +32,9 @@ def places_of(name: str, nodes: Tensor, num_nodes: int) -> Tensor:
     places[nodes] = torch.arange(len(nodes))
     repeated = (places[nodes] != torch.arange(len(nodes))).nonzero()
     if len(repeated):
-        raise ValueError(f"{name} holds node {int(nodes[repeated[0]])} more than once; give each {'seed ' * (name == 'seeds')}once.")
+        raise ValueError(
+            f"{name} holds node {int(nodes[repeated[0]])} more than once; give each {'seed ' * (name == 'seeds')}once."
+        )
     return places
 
 
