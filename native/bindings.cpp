@@ -9,6 +9,7 @@ void bind_history(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_sampling(nb::module_& m);
 void bind_sparse(nb::module_& m);
+void bind_sparse_rows(nb::module_& m);
 void bind_walks(nb::module_& m);
 
 }  // namespace gnnscale
@@ -20,6 +21,7 @@ NB_MODULE(_native, m) {
     bind_sampling(m);
     bind_walks(m);
     bind_sparse(m);
+    bind_sparse_rows(m);
     bind_rows(m);
     bind_history(m);
 }
