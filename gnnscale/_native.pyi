@@ -82,6 +82,19 @@ def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor, out: Tens
 def transpose_csr(
     indptr: Tensor, indices: Tensor, indptr_t: Tensor, indices_t: Tensor, permutation: Tensor
 ) -> None: ...
+def multiply_rows(
+    indptr: Tensor,
+    indices: Tensor,
+    values: Tensor,
+    rows: Tensor | None,
+    num_cols: int,
+    keep: int,
+    key: int,
+    transposed: bool,
+    dense: Tensor,
+    out: Tensor,
+    num_threads: int,
+) -> None: ...
 def dropout(x: Tensor, keep: int, key: int, out: Tensor, num_threads: int) -> None: ...
 def draw_rmat(
     levels: int,
