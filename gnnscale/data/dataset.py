@@ -159,7 +159,8 @@ class CSCArrays:
         """The graph of these edges, which shares their memory where its ids are int32."""
         # int64 is what DGL's users expect, and at this size half the memory of a large machine.
         idtype = torch.int32 if len(self) > _MOST_WIDE else torch.int64
-        arrays = self.indptr.to(idtype), self.indices.to(idtype), []
+        no_ids = torch.empty(0, dtype=idtype)  # edges are numbered in this order
+        arrays = self.indptr.to(idtype), self.indices.to(idtype), no_ids
         return dgl.graph(("csc", arrays), num_nodes=self.indptr.numel() - 1, idtype=idtype)
 
 

@@ -38,7 +38,7 @@ def draw_rmat(
         (N,) int32, a permutation: the node that each row, and column, of the matrix stands for.
     probabilities : sequence of four floats
         a, b, c, d, of the upper left, upper right, lower left and lower right quarter of every level; their sum is 1.
-        Cells of four levels are drawn at once, to a precision of 2^-32.
+        Cells of four levels are drawn at once, to a precision of 1e-8.
     draws : int
         Number of draws.
     most : int
@@ -82,9 +82,9 @@ def draw_rmat(
     if num_nodes == 0 or bool(outside.any()) or not bool(seen.index_fill_(0, relabel.long(), True).all()):
         raise ValueError(f"relabel is no permutation of 0 to {num_nodes - 1}; pass torch.randperm(num_nodes).int().")
     draws, most, key = operator.index(draws), operator.index(most), operator.index(key)
-    for name, value, low in (("draws", draws, 0), ("most", most, 1), ("key", key, 0)):
-        if not low <= value < 2**64:
-            raise ValueError(f"{name} is {value}; it has to be at least {low}.")
+    for name, value, low, high in (("draws", draws, 0, 2**62), ("most", most, 1, 2**62), ("key", key, 0, 2**64)):
+        if not low <= value < high:
+            raise ValueError(f"{name} is {value}; it has to be at least {low} and less than {high}.")
     arguments = (levels_of(num_nodes), alias_table(probabilities), relabel, key, draws, most, directed)
     threads = thread_count(num_threads)
     if native is None:
@@ -116,8 +116,9 @@ def alias_table(probabilities: Sequence[float]) -> Tensor:
     table = [(1 << 32) - 256 + cell for cell in range(256)]
     while small and large:
         cell, other = small.pop(), large[-1]
-        table[cell] = int(cells[cell] * 2**24) << 8 | other
-        cells[other] -= 1 - cells[cell]
+        keep = min(round(cells[cell] * 2**24), 2**24 - 1)
+        table[cell] = keep << 8 | other
+        cells[other] -= 1 - keep / 2**24
         if cells[other] < 1:
             small.append(large.pop())
     return torch.tensor(table)
