@@ -123,8 +123,7 @@ class LMCSampler(PartitionSampler):
             self._out_edges = transpose_csr(csc.indptr, csc.indices, csc.num_nodes)[:2]
         super().prepare(graph, indices, batch_size)
 
-    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        members = self.members(seeds)
+    def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         num_own = members.numel()
         nodes, _ = in_edges(csc, members, self.num_threads)
         reached, _, _ = sample_neighbors(*self._out_edges, members, [-1], key=0, num_threads=self.num_threads)

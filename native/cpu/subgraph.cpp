@@ -91,17 +91,18 @@ class Search {
             for (int64_t line = 0; line < std::min(degree(next) * int64_t{sizeof(Index)}, kLinesAhead * 64); line += 64)
                 __builtin_prefetch(reinterpret_cast<const char*>(graph_.indices + starts_[next]) + line);
         found.reserve(degree(row));
+        const Index* indices = graph_.indices;
+        const auto num_nodes = static_cast<uint64_t>(graph_.num_nodes);
         const uint64_t* bits = members_.bits();
         int64_t* positions = found.positions.data();
         Index* sources = found.sources.data();
         int64_t size = found.size;
-        for (int64_t e = starts_[row]; e < starts_[row] + degree(row); ++e) {
-            const int64_t node = graph_.indices[e];
-            if (static_cast<uint64_t>(node) >= static_cast<uint64_t>(graph_.num_nodes))
-                check_node("indices", e, node, graph_.num_nodes);
+        for (int64_t e = starts_[row], stop = e + degree(row); e < stop; ++e) {
+            const Index node = indices[e];
+            if (static_cast<uint64_t>(node) >= num_nodes) check_node("indices", e, node, graph_.num_nodes);
             // Without a branch, which nobody could predict.
             positions[size] = e;
-            sources[size] = static_cast<Index>(node);
+            sources[size] = node;
             size += bits[node >> 6] >> (node & 63) & 1;
         }
         offsets_[row + 1] = size - found.size;
