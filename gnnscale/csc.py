@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +96,9 @@ class CSC:
             raise ValueError(f"graph is on {graph.device}; give it in host memory: graph.to('cpu')")
         num_nodes = graph.num_nodes()
         indptr, indices, edge_ids = graph.adj_tensors("csc")
-        indptr, edge_ids = indptr.long().contiguous(), edge_ids.long().contiguous()
+        indptr, edge_ids = _on_huge_pages(indptr, torch.int64), edge_ids.long().contiguous()
+        if edge_ids.numel() < indices.numel():  # DGL gives none for a graph that was made of CSC arrays without them
+            edge_ids = torch.arange(indices.numel())
         if weight is not None:
             if weight.dim() != 1:
                 raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
@@ -116,10 +119,15 @@ class CSC:
         fits = num_nodes <= torch.iinfo(torch.int32).max
         return cls(
             indptr=indptr,
-            indices=indices.to(torch.int32 if fits else torch.int64).contiguous(),
+            indices=_on_huge_pages(indices, torch.int32 if fits else torch.int64),
             edge_ids=edge_ids,
             weight=weight,
             degree=degree,
             loops=loops,
             nodes=torch.arange(num_nodes),
         )
+
+
+def _on_huge_pages(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy where random reads cost less: NumPy asks the system for huge pages for large arrays, and torch does not."""
+    return torch.from_numpy(np.empty(values.numel(), str(dtype).removeprefix("torch."))).copy_(values)

@@ -40,6 +40,8 @@ Pool::~Pool() {
 
 std::shared_ptr<std::byte> Pool::take(int64_t bytes) {
     Block block{nullptr, rounded(bytes)};
+    // In a forked child the mutex may be held for ever by a thread that only the parent has.
+    if (getpid() != process_) return {allocate(block.bytes), [](std::byte* memory) { std::free(memory); }};
     std::unique_lock lock(mutex_);
     const auto fits = [&](const Block& other) { return other.bytes == block.bytes; };
     const auto found = std::find_if(unused_.begin(), unused_.end(), fits);
@@ -58,7 +60,6 @@ std::shared_ptr<std::byte> Pool::take(int64_t bytes) {
 }
 
 void Pool::give_back(Block block) {
-    // In a forked child the mutex may be held for ever by a thread that only the parent has.
     if (getpid() != process_) return std::free(block.memory);
     std::list<Block> freed;
     {
@@ -72,6 +73,11 @@ void Pool::give_back(Block block) {
         }
     }
     for (const Block& old : freed) std::free(old.memory);
+}
+
+Pool& results() {
+    static auto* pool = new std::shared_ptr<Pool>(std::make_shared<Pool>());
+    return **pool;
 }
 
 }  // namespace gnnscale
