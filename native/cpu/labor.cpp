@@ -85,11 +85,12 @@ class Labor final : public Rule {
         }
     }
 
-    void draw(const Frontier&, int64_t begin, int64_t end, const int64_t* offsets, int64_t* positions,
+    void draw(const Frontier& frontier, int64_t begin, int64_t end, const int64_t* offsets, int64_t* positions,
               float* importance) override {
         const Kept& kept = kept_[begin / kBlock];
         std::copy_n(kept.positions.data(), offsets[end] - offsets[begin], positions + offsets[begin]);
         std::copy_n(kept.importance.data(), offsets[end] - offsets[begin], importance + offsets[begin]);
+        for (const int64_t position : kept.positions) frontier.prefetch(position);
     }
 
   private:

@@ -36,13 +36,14 @@ class Met {
         exact_ = limit <= 64 * words;
     }
 
-    // Whether `number` is among the `count` in `met`, which it then is.
-    bool add(int64_t number, const int64_t* met, int64_t count) {
-        uint64_t& word = bits_[(number & mask_) >> 6];
-        const uint64_t bit = uint64_t{1} << (number & 63);
-        const bool maybe = word & bit;
-        word |= bit;
-        return maybe && (exact_ || std::find(met, met + count, number) != met + count);
+    // The number itself where it is not among the `count` in `met`, else the other one; it has been met then. Without
+    // a branch in short rows, where either is likely.
+    int64_t add(int64_t number, int64_t other, const int64_t* met, int64_t count) {
+        bool known = bits_[(number & mask_) >> 6] >> (number & 63) & 1;
+        if (!exact_ && known) known = std::find(met, met + count, number) != met + count;
+        const int64_t added = known ? other : number;
+        bits_[(added & mask_) >> 6] |= uint64_t{1} << (added & 63);
+        return added;
     }
 
   private:
@@ -79,6 +80,7 @@ class Alike final : public Rule {
             const float stands_for = static_cast<float>(row.degree) / static_cast<float>(drawn);
             for (int64_t j = 0; j < drawn; ++j) {
                 mine[j] += row.start;
+                frontier.prefetch(mine[j]);
                 importance[offsets[i] + j] = stands_for;
             }
         }
@@ -95,12 +97,7 @@ class Alike final : public Rule {
         met.begin(degree, count);
         for (int64_t i = 0; i < count; ++i) {
             const int64_t last = degree - count + i;
-            const int64_t number = bounded(fold(state, i), last + 1);
-            out[i] = number;
-            if (met.add(number, out, i)) {
-                out[i] = last;
-                met.add(last, out, 0);
-            }
+            out[i] = met.add(bounded(fold(state, i), last + 1), last, out, i);
         }
     }
 
@@ -147,6 +144,7 @@ class ByWeightAgain final : public Rule {
                 if (drawn == sums.end()) drawn = std::lower_bound(sums.begin(), sums.end(), sum);
                 const int64_t edge = drawn - sums.begin();
                 positions[offsets[i] + j] = row.start + edge;
+                frontier.prefetch(row.start + edge);
                 importance[offsets[i] + j] = static_cast<float>(sum / (fanout_ * static_cast<double>(weight[edge])));
             }
         }
@@ -158,8 +156,16 @@ class ByWeightAgain final : public Rule {
     const uint64_t state_;
 };
 
-MULTIVERSION void find_priorities(const float* weight, int64_t count, uint64_t state, uint64_t first, double* out) {
-    for (int64_t e = 0; e < count; ++e) out[e] = weight[e] / (1 - uniform(fold(state, first + e)));
+// The edges' priorities; gives the sum of their weights, rounded in any way.
+MULTIVERSION double find_priorities(const float* weight, int64_t count, uint64_t state, uint64_t first, double* out) {
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t e = 0; e < count; ++e) {
+        const double w = weight[e];
+        out[e] = w / (1 - uniform(fold(state, first + e)));
+        sum += w;
+    }
+    return sum;
 }
 
 class ByPriority final : public Rule {
@@ -179,9 +185,11 @@ class ByPriority final : public Rule {
 
     void draw(const Frontier& frontier, int64_t begin, int64_t end, const int64_t* offsets, int64_t* positions,
               float* importance) override {
+        Scratch scratch;
         for (int64_t i = begin; i < end; ++i) {
             prefetch_weights(frontier, i, end, weight_);
-            draw_row(frontier.rows[i], positions + offsets[i], importance + offsets[i]);
+            draw_row(frontier.rows[i], scratch, positions + offsets[i], importance + offsets[i]);
+            for (int64_t e = offsets[i]; e < offsets[i + 1]; ++e) frontier.prefetch(positions[e]);
         }
     }
 
@@ -194,35 +202,46 @@ class ByPriority final : public Rule {
         return a.priority > b.priority || (a.priority == b.priority && a.position < b.position);
     }
 
-    // `best` holds the fanout + 1 best edges so far and some that have come since; worse than `least` is none of them.
-    void draw_row(Row row, int64_t* positions, float* importance) {
-        constexpr int64_t kAtOnce = 256;
-        double priorities[kAtOnce];
-        const size_t most = 2 * fanout_ + 64;
-        std::vector<Edge> best;
-        double least = 0;
-        for (int64_t begin = 0; begin < row.degree; begin += kAtOnce) {
-            const int64_t count = std::min(kAtOnce, row.degree - begin), first = row.start + begin;
-            find_priorities(weight_ + first, count, state_, first, priorities);
-            for (int64_t e = 0; e < count; ++e) {
-                if (!(priorities[e] > least)) continue;
-                best.push_back({priorities[e], first + e});
-                if (best.size() < most) continue;
-                std::nth_element(best.begin(), best.begin() + fanout_, best.end(), is_before);
-                best.resize(fanout_ + 1);
-                least = best.back().priority;
+    // Of one row after the other.
+    struct Scratch {
+        std::vector<double> priorities;
+        std::vector<int64_t> above;
+        std::vector<Edge> edges;
+    };
+
+    // Above t are on average no more priorities than the sum of the weights divided by t. So those above a suitable t
+    // are few, and mostly all that matter; if they are not, all are looked at.
+    void draw_row(Row row, Scratch& scratch, int64_t* positions, float* importance) {
+        if (static_cast<int64_t>(scratch.above.size()) < row.degree) {
+            scratch.priorities.resize(row.degree);
+            scratch.above.resize(row.degree);
+        }
+        double* priorities = scratch.priorities.data();
+        int64_t* above = scratch.above.data();
+        const double sum = find_priorities(weight_ + row.start, row.degree, state_, row.start, priorities);
+        const auto find_above = [&](double least) {
+            int64_t found = 0;
+            for (int64_t e = 0; e < row.degree; ++e) {
+                above[found] = e;
+                found += priorities[e] > least;
             }
-        }
+            return found;
+        };
+        int64_t found = find_above(row.degree > fanout_ ? sum / static_cast<double>(2 * fanout_ + 6) : 0);
+        if (found <= fanout_) found = find_above(0);
+        scratch.edges.resize(found);
+        Edge* edges = scratch.edges.data();
+        for (int64_t i = 0; i < found; ++i) edges[i] = {priorities[above[i]], row.start + above[i]};
         double threshold = 0;
-        if (static_cast<int64_t>(best.size()) > fanout_) {
-            std::nth_element(best.begin(), best.begin() + fanout_, best.end(), is_before);
-            threshold = best[fanout_].priority;
-            best.resize(fanout_);
+        if (found > fanout_) {
+            std::nth_element(edges, edges + fanout_, edges + found, is_before);
+            threshold = edges[fanout_].priority;
+            found = fanout_;
         }
-        std::sort(best.begin(), best.end(), [](const Edge& a, const Edge& b) { return a.position < b.position; });
-        for (const Edge& edge : best) {
-            *positions++ = edge.position;
-            *importance++ = static_cast<float>(std::max(1.0, threshold / weight_[edge.position]));
+        std::sort(edges, edges + found, [](const Edge& a, const Edge& b) { return a.position < b.position; });
+        for (int64_t e = 0; e < found; ++e) {
+            positions[e] = edges[e].position;
+            importance[e] = static_cast<float>(std::max(1.0, threshold / weight_[edges[e].position]));
         }
     }
 

@@ -1,6 +1,7 @@
 #include "sampling.h"
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <numeric>
 #include <stdexcept>
@@ -48,7 +49,7 @@ class Sampler {
   private:
     std::vector<Row>& rows() { return nodes_.workspace().rows; }
     std::vector<int64_t>& offsets() { return nodes_.workspace().offsets; }
-    Frontier frontier() { return {nodes_.data(), rows().data(), nodes_.size()}; }
+    Frontier frontier() { return {nodes_.data(), rows().data(), nodes_.size(), graph_.indices, sizeof(Index)}; }
 
     int parts(int64_t work) const { return parts_for(work, kEdgesPerThread, drawing_.num_threads); }
 
@@ -85,26 +86,36 @@ class Sampler {
         std::partial_sum(offsets, offsets + frontier.size + 1, offsets);
     }
 
-    // Blocks are drawn by all threads, and relabelled in their order by whichever thread is at it.
+    // All threads draw blocks, and whichever is at it relabels those that are done, in their order. A thread leaves its
+    // block while the memory brings what was asked for: the sources, and their places in the map.
     template <class Id>
     Hop draw(Rule& rule, bool has_importance) {
         const int64_t* offsets = this->offsets().data();
         const int64_t num_edges = offsets[nodes_.size()];
         nodes_.reserve(num_edges);  // which may move them
         const Frontier frontier = this->frontier();
+        const int64_t blocks = (frontier.size + kBlock - 1) / kBlock;
         Buffer<Id> indptr(frontier.size + 1), ids(num_edges);
         Buffer<int64_t> positions(num_edges);
         Buffer<float> importance(has_importance ? num_edges : 0);
-        InOrder relabelling((frontier.size + kBlock - 1) / kBlock);
-        team_.run(frontier.size, kBlock, parts(num_edges), [&](int64_t begin, int64_t end) {
-            rule.draw(frontier, begin, end, offsets, positions.data(), importance.data());
-            read_sources(positions.data(), ids.data(), offsets[begin], offsets[end]);
-            std::copy(offsets + begin, offsets + end, indptr.data() + begin);
-            relabelling.end(begin / kBlock, [&](int64_t block) {
-                const int64_t first = offsets[block * kBlock];
-                const int64_t last = offsets[std::min((block + 1) * kBlock, frontier.size)];
-                nodes_.relabel_reserved(ids.data() + first, last - first);
-            });
+        InOrder relabelling(blocks);
+        const auto relabel = [&](int64_t block) {
+            const int64_t first = offsets[block * kBlock];
+            nodes_.relabel_reserved(ids.data() + first,
+                                    offsets[std::min((block + 1) * kBlock, frontier.size)] - first);
+        };
+        std::atomic<int64_t> next{0};
+        team_.run(parts(num_edges), [&] {
+            int64_t last = -1;
+            for (int64_t block; (block = next.fetch_add(1)) < blocks; last = block) {
+                const int64_t begin = block * kBlock, end = std::min(begin + kBlock, frontier.size);
+                rule.draw(frontier, begin, end, offsets, positions.data(), importance.data());
+                std::copy(offsets + begin, offsets + end, indptr.data() + begin);
+                if (last >= 0) relabelling.end(last, relabel);
+                read_sources(positions.data(), ids.data(), offsets[begin], offsets[end]);
+                nodes_.prefetch(ids.data() + offsets[begin], offsets[end] - offsets[begin]);
+            }
+            if (last >= 0) relabelling.end(last, relabel);
         });
         indptr[frontier.size] = static_cast<Id>(num_edges);
         return {std::move(indptr), std::move(ids), std::move(positions), std::move(importance)};

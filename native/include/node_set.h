@@ -183,6 +183,14 @@ class NodeSet {
         map().reserve(most);
     }
 
+    // Asks for the places of ids that will be relabelled.
+    template <class Id>
+    void prefetch(const Id* ids, int64_t count) {
+        on_map([&](auto map) {
+            for (int64_t e = 0; e < count; ++e) map.prefetch(ids[e]);
+        });
+    }
+
     // Replaces global ids by local ones, and adds those not met before; in room that was made for them.
     template <class Id>
     void relabel_reserved(Id* ids, int64_t count) {

@@ -16,6 +16,7 @@
 // All but Uniform's is computed in double and rounded to float.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -33,6 +34,13 @@ struct Frontier {
     const int64_t* nodes;
     const Row* rows;
     int64_t size;
+    const void* indices;
+    int index_bytes;
+
+    // Asks for the source of an edge, which will be read.
+    void prefetch(int64_t position) const {
+        __builtin_prefetch(static_cast<const std::byte*>(indices) + position * index_bytes);
+    }
 };
 
 // A hop first asks for the number of edges of all rows, block by block, then for the edges themselves; several threads
@@ -47,7 +55,7 @@ class Rule {
     // counts[i] for the rows i in [begin, end).
     virtual void count(const Frontier&, int64_t begin, int64_t end, int64_t* counts) = 0;
 
-    // Row i's edges at offsets[i] of both arrays.
+    // Row i's edges at offsets[i] of both arrays; their sources are asked for.
     virtual void draw(const Frontier&, int64_t begin, int64_t end, const int64_t* offsets, int64_t* positions,
                       float* importance) = 0;
 };

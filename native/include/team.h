@@ -25,32 +25,34 @@ class Team {
         for (auto& thread : threads_) thread.join();
     }
 
-    // Runs work(begin, end) over [0, size) in blocks of `block`, each by whoever is free, the earlier ones first.
-    // `parts` says how many threads are worth it. The exception of the earliest block that had one is thrown again.
+    // Runs work() on `parts` threads, this one among them. An exception is thrown again; of several, one.
     template <class Work>
-    void run(int64_t size, int64_t block, int parts, const Work& work) {
-        const int64_t blocks = (size + block - 1) / block;
-        std::atomic<int64_t> next{0};
+    void run(int parts, const Work& work) {
         std::mutex mutex;
-        int64_t wrong = blocks;
         std::exception_ptr error;
-        const auto some = [&] {
-            for (int64_t b; (b = next.fetch_add(1)) < blocks;) {
-                try {
-                    work(b * block, std::min(size, (b + 1) * block));
-                } catch (...) {
-                    next.store(blocks);
-                    std::lock_guard lock(mutex);
-                    if (b < wrong) wrong = b, error = std::current_exception();
-                }
+        const auto guarded = [&] {
+            try {
+                work();
+            } catch (...) {
+                std::lock_guard lock(mutex);
+                error = std::current_exception();
             }
         };
-        const int helpers = static_cast<int>(std::min<int64_t>({parts, blocks, num_threads_})) - 1;
+        const int helpers = std::min(parts, num_threads_) - 1;
         if (helpers > 0)
-            together(helpers, some);
+            together(helpers, guarded);
         else
-            some();
+            guarded();
         if (error) std::rethrow_exception(error);
+    }
+
+    // Runs work(begin, end) over [0, size) in blocks of `block`, each by whoever is free, the earlier ones first.
+    template <class Work>
+    void run(int64_t size, int64_t block, int parts, const Work& work) {
+        std::atomic<int64_t> next{0};
+        run(static_cast<int>(std::min<int64_t>(parts, (size + block - 1) / block)), [&] {
+            for (int64_t begin; (begin = next.fetch_add(block)) < size;) work(begin, std::min(size, begin + block));
+        });
     }
 
   private:
