@@ -99,7 +99,7 @@ class SparseRows(Tensor):
         return func(*_dense_in(args), **_dense_in(kwargs))
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Callable[..., Any], types: Iterable[type], args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         # For what reaches torch past its Python functions.

@@ -138,7 +138,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None, None, Tensor]:
-        return None, None, None, None, _multiply(*ctx.arguments, grad, transposed=True)
+        matrix, rows, keep, key = ctx.arguments
+        return None, None, None, None, _multiply(matrix, rows, keep, key, grad, transposed=True)
 
 
 def _multiply(

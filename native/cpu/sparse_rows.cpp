@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "dropout.h"
 #include "multiversion.h"
@@ -45,15 +46,16 @@ INLINE void drop(const SparseRows& x, int64_t i, int64_t first, int64_t count, E
         kept.count = count;
         return;
     }
-    uint8_t stays[kChunk];
+    uint64_t bits[kChunk];
     const uint64_t before = static_cast<uint64_t>(i) * x.num_cols;
-    for (int64_t e = 0; e < count; ++e) stays[e] = keeps(x.key, before + columns[e], x.keep);
-    kept.count = 0;
+    for (int64_t e = 0; e < count; ++e) bits[e] = dropout_bits(x.key, before + static_cast<uint32_t>(columns[e]));
+    int64_t size = 0;
     for (int64_t e = 0; e < count; ++e) {
-        kept.columns[kept.count] = columns[e];
-        kept.values[kept.count] = values[e] * scale;
-        kept.count += stays[e];
+        kept.columns[size] = columns[e];
+        kept.values[size] = values[e] * scale;
+        size += static_cast<int64_t>(bits[e]) < x.keep;
     }
+    kept.count = size;
 }
 
 // work(entries) for the entries of row i, in chunks.
@@ -76,7 +78,7 @@ INLINE void each_chunk(const SparseRows& x, int64_t i, Entries& kept, const Work
 // A whole tile has a constant number of columns, so that the compiler keeps it in a register.
 template <class Work>
 INLINE void each_tile(int64_t begin, int64_t end, const Work& work) {
-    for (; begin + kTile <= end; begin += kTile) work(begin, kTile);
+    for (; begin + kTile <= end; begin += kTile) work(begin, std::integral_constant<int64_t, kTile>());
     if (begin < end) work(begin, end - begin);
 }
 
@@ -87,7 +89,7 @@ MULTIVERSION void multiply(const SparseRows& x, const float* dense, int64_t widt
         float* to = out + i * width;
         std::fill_n(to, width, 0.0f);
         each_chunk(x, i, kept, [&]() __attribute__((always_inline)) {
-            each_tile(0, width, [&](int64_t column, int64_t columns) __attribute__((always_inline)) {
+            each_tile(0, width, [&](int64_t column, auto columns) __attribute__((always_inline)) {
                 float sum[kTile] = {};
                 for (int64_t c = 0; c < columns; ++c) sum[c] = to[column + c];
                 for (int64_t e = 0; e < kept.count; ++e) {
@@ -108,7 +110,7 @@ MULTIVERSION void multiply_transposed(const SparseRows& x, const float* dense, i
     for (int64_t i = 0; i < x.num_rows; ++i) {
         const float* from = dense + i * width;
         each_chunk(x, i, kept, [&]() __attribute__((always_inline)) {
-            each_tile(begin, end, [&](int64_t column, int64_t columns) __attribute__((always_inline)) {
+            each_tile(begin, end, [&](int64_t column, auto columns) __attribute__((always_inline)) {
                 float row[kTile];
                 for (int64_t c = 0; c < columns; ++c) row[c] = from[column + c];
                 for (int64_t e = 0; e < kept.count; ++e) {

@@ -16,10 +16,9 @@
 
 namespace gnnscale {
 
-// Whether one element is kept.
-inline bool keeps(uint64_t key, uint64_t element, int64_t keep) {
-    const uint64_t word = fold(key, (element >> 8) * 64 + (element & 63));
-    return static_cast<int64_t>(word >> 16 * (element >> 6 & 3) & 0xFFFF) < keep;
+// The bits that decide on one element.
+inline uint64_t dropout_bits(uint64_t key, uint64_t element) {
+    return fold(key, (element >> 8) * 64 + (element & 63)) >> 16 * (element >> 6 & 3) & 0xFFFF;
 }
 
 void dropout(const float* x, int64_t size, int64_t keep, uint64_t key, float* out, int num_threads);
