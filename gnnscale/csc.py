@@ -111,7 +111,7 @@ class CSC:
         # Of a graph that was made from these arrays, they are DGL's own; edges in their order have no ids.
         indptr, indices, edge_ids = graph.adj_tensors("csc")
         edge_order = edge_ids if edge_ids.numel() == indices.numel() else None
-        indptr = _of_dtype(indptr, torch.int64)
+        indptr = _on_huge_pages(indptr, torch.int64)
         if weight is not None:
             if weight.dim() != 1:
                 raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
@@ -136,10 +136,13 @@ class CSC:
 
 
 def _of_dtype(ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """The same integers, contiguous; a copy lies in huge pages, which NumPy asks for and random reads want."""
-    if ids.dtype == dtype and ids.is_contiguous():
-        return ids
-    return torch.from_numpy(np.empty(ids.shape, np.int32 if dtype == torch.int32 else np.int64)).copy_(ids)
+    """The same integers, contiguous: themselves where they are that already, as a copy may be too much for memory."""
+    return ids if ids.dtype == dtype and ids.is_contiguous() else _on_huge_pages(ids, dtype)
+
+
+def _on_huge_pages(ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy where random reads cost less: NumPy asks the system for huge pages for large arrays, and torch does not."""
+    return torch.from_numpy(np.empty(ids.numel(), str(dtype).removeprefix("torch."))).copy_(ids)
 
 
 def row_ranges(indptr: Tensor) -> Iterator[tuple[int, int]]:

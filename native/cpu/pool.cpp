@@ -76,4 +76,9 @@ void Pool::give_back(Block block) {
     for (const Block& old : freed) std::free(old.memory);
 }
 
+Pool& results() {
+    static auto* pool = new std::shared_ptr<Pool>(std::make_shared<Pool>());
+    return **pool;
+}
+
 }  // namespace gnnscale

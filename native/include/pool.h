@@ -37,4 +37,7 @@ class Pool : public std::enable_shared_from_this<Pool> {
     int64_t unused_bytes_ = 0, used_bytes_ = 0, largest_need_ = 0;
 };
 
+// The pool of what operations give to Python; never destroyed, as tensors may outlive anything.
+Pool& results();
+
 }  // namespace gnnscale
