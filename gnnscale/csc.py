@@ -97,7 +97,7 @@ class CSC:
         num_nodes = graph.num_nodes()
         indptr, indices, edge_ids = graph.adj_tensors("csc")
         indptr, edge_ids = _on_huge_pages(indptr, torch.int64), edge_ids.long().contiguous()
-        if edge_ids.numel() < indices.numel():  # DGL gives none for a graph that was made of CSC arrays without them
+        if edge_ids.numel() < indices.numel():  # a graph that was made of CSC arrays without ids has none in DGL
             edge_ids = torch.arange(indices.numel())
         if weight is not None:
             if weight.dim() != 1:
