@@ -24,8 +24,8 @@ class All final : public Rule {
     }
 };
 
-// Floyd's algorithm over candidates of which number i is random among the first first + i + 1 numbers: one that has been
-// met gives way to first + i. Without branches where all numbers have a bit of their own, as either is likely there.
+// Floyd's algorithm over candidates of which number i is random among the first first + i + 1 numbers: one that has
+// been met gives way to first + i. Without branches where all numbers have a bit of their own: either is likely there.
 class Distinct {
   public:
     void choose(int64_t first, int64_t count, int64_t* candidates) {
@@ -53,8 +53,8 @@ class Distinct {
         }
     }
 
-    // If not Exact, a bit stands for all numbers that are the same modulo the number of bits, and where it is set, those
-    // met are looked through.
+    // If not Exact, a bit stands for all numbers that are the same modulo the number of bits, and where it is set,
+    // those met are looked through.
     template <bool Exact>
     void in_bits(int64_t first, int64_t count, uint64_t mask, int64_t* candidates) {
         uint64_t* bits = bits_.data();

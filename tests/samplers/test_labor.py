@@ -156,7 +156,7 @@ def test_sharing_random_numbers_takes_fewer_nodes():
 
 
 def test_the_expected_number_of_sources_falls_with_every_iteration():
-    _, hop, _ = layer_of(make_graph(num_nodes=200, num_edges=6000), torch.arange(60))
+    nodes, hop, _ = layer_of(make_graph(num_nodes=200, num_edges=6000), torch.arange(60))
 
     def expected(iterations):
         chance = inclusion_probabilities(hop, 4, iterations)
