@@ -1,16 +1,17 @@
 #include "pool.h"
 
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <new>
 
+#include "huge.h"
+
 namespace gnnscale {
 namespace {
 
-constexpr int64_t kLine = 64, kHugePage = 2 << 20;
+constexpr int64_t kLine = 64, kMemory = 1024;
 
 // Sizes in steps of an eighth or less, so that a block fits needs that are nearly the same.
 int64_t rounded(int64_t bytes) {
@@ -24,9 +25,7 @@ std::byte* allocate(int64_t bytes) {
     const int64_t unit = huge ? kHugePage : kLine;
     auto* memory = static_cast<std::byte*>(std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit));
     if (memory == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-    if (huge) madvise(memory, bytes, MADV_HUGEPAGE);
-#endif
+    wish_huge(memory, bytes);
     return memory;
 }
 
@@ -64,10 +63,12 @@ void Pool::give_back(Block block) {
     std::list<Block> freed;
     {
         std::lock_guard lock(mutex_);
+        // What was needed once is forgotten in some thousand blocks.
+        largest_need_ -= (largest_need_ - used_bytes_) / kMemory;
         used_bytes_ -= block.bytes;
         unused_bytes_ += block.bytes;
         unused_.push_front(block);
-        while (unused_bytes_ > largest_need_) {
+        while (unused_bytes_ > largest_need_ + largest_need_ / 8) {
             unused_bytes_ -= unused_.back().bytes;
             freed.splice(freed.begin(), unused_, std::prev(unused_.end()));
         }

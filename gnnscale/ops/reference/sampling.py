@@ -10,14 +10,15 @@ from gnnscale.ops.reference.rules import Rows, Rule, alike, by_weight, labor
 Drawn = tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]
 
 
-def _in_order_of_appearance(ids: Tensor) -> Tensor:
+def in_order_of_appearance(ids: Tensor) -> Tensor:
     """Give the distinct ids, by where each stands first."""
     distinct, inverse = ids.unique(return_inverse=True)
     first = torch.full_like(distinct, len(ids)).scatter_reduce_(0, inverse, torch.arange(len(ids)), "amin")
     return distinct[first.argsort()]
 
 
-def _check_ids(name: str, ids: Tensor, places: Tensor | None, num_nodes: int) -> None:
+def check_ids(name: str, ids: Tensor, places: Tensor | None, num_nodes: int) -> None:
+    """Refuse ids that are no nodes; `places` says where they stand, if not in their own order."""
     wrong = ((ids < 0) | (ids >= num_nodes)).nonzero()
     if len(wrong):
         at = int(wrong[0])
@@ -56,7 +57,7 @@ def sample_labor(
 
 def _sample(indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int], rule: Rule, narrow_limit: int) -> Drawn:
     num_nodes = len(indptr) - 1
-    _check_ids("seeds", seeds, None, num_nodes)
+    check_ids("seeds", seeds, None, num_nodes)
     local_id = torch.full((num_nodes,), -1)
     local_id[seeds] = torch.arange(len(seeds))
     repeated = (local_id[seeds] != torch.arange(len(seeds))).nonzero()
@@ -80,8 +81,8 @@ def _sample(indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int], 
         else:
             counts, positions, importance = rule(rows, fanout, h)
         sources = indices[positions].long()
-        _check_ids("indices", sources, positions, num_nodes)
-        new = _in_order_of_appearance(sources[local_id[sources] < 0])
+        check_ids("indices", sources, positions, num_nodes)
+        new = in_order_of_appearance(sources[local_id[sources] < 0])
         local_id[new] = torch.arange(len(nodes), len(nodes) + len(new))
         nodes = torch.cat([nodes, new])
         dtype = torch.int32 if max(len(positions), num_nodes) <= narrow_limit else torch.int64
