@@ -7,6 +7,8 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include <stdexcept>
+
 #include "buffer.h"
 #include "csr.h"
 #include "sampling.h"
@@ -45,9 +47,11 @@ using Array = nb::ndarray<nb::ndim<Dim>, nb::c_contig, nb::device::cpu>;
 
 constexpr nb::dlpack::dtype kBFloat16 = {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
 
+// Null for none; throws std::invalid_argument on another type.
 template <class T>
-const T* data(const std::optional<Array<1>>& array) {
-    return array ? static_cast<const T*>(array->data()) : nullptr;
+T* data(const std::optional<Array<1>>& array) {
+    if (array && array->dtype() != nb::dtype<T>()) throw std::invalid_argument("an array has the wrong dtype.");
+    return array ? static_cast<T*>(array->data()) : nullptr;
 }
 
 // A CSR structure whose arrays have 32 or 64 bits: what the operations do not read as it is gets copied.

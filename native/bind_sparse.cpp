@@ -1,7 +1,7 @@
 // The Python face of products with sparse matrices.
 #include <algorithm>
 #include <limits>
-#include <stdexcept>
+#include <string>
 
 #include "bind.h"
 #include "extremes.h"
@@ -13,6 +13,10 @@ namespace gnnscale {
 CsrArgument::CsrArgument(const Array<1>& indptr, const Array<1>& indices, int64_t num_cols) {
     const auto num_rows = static_cast<int64_t>(indptr.size()) - 1;
     const auto num_edges = static_cast<int64_t>(indices.size());
+    for (const auto* array : {&indptr, &indices})
+        if (array->dtype() != nb::dtype<int32_t>() && array->dtype() != nb::dtype<int64_t>())
+            throw std::invalid_argument("indptr and indices must be int32 or int64.");
+    if (num_rows < 0) throw std::invalid_argument("indptr is empty; a matrix of n rows has n + 1 pointers.");
     if (indptr.dtype() == nb::dtype<int32_t>()) {
         wide_.resize(indptr.size());
         std::copy_n(static_cast<const int32_t*>(indptr.data()), indptr.size(), wide_.data());
@@ -47,21 +51,27 @@ void with_types(nb::dlpack::dtype in, nb::dlpack::dtype out, const Work& work) {
 }
 
 void bind_spmm(const Array<1>& indptr, const Array<1>& indices, const std::optional<Array<1>>& weights,
-               const std::optional<Array<1>>& order, int64_t heads, const std::optional<Array<1>>& diagonal,
+               const std::optional<Array<1>>& order, const std::optional<Array<1>>& diagonal,
                const Array<2>& x, const std::optional<Array<2>>& out, const std::optional<Array<2>>& rows,
                const std::optional<Array<1>>& dots, int num_threads) {
     nb::gil_scoped_release release;
     const CsrArgument matrix(indptr, indices, x.shape(0));
+    for (const auto* values : {&weights, &order, &dots})
+        if (*values && (*values)->size() != indices.size())
+            throw std::invalid_argument("an array of numbers for the edges has another length than indices.");
+    for (const auto* values : {&out, &rows})
+        if (*values && ((*values)->shape(0) + 1 != indptr.size() || (*values)->shape(1) != x.shape(1)))
+            throw std::invalid_argument("rows of the result or of its gradient do not fit the matrix.");
     with_types(x.dtype(), (out ? *out : *rows).dtype(), [&](auto in, auto local) {
         using In = decltype(in);
         using Out = decltype(local);
         using Real = Sum<In>;
-        spmm<In, Out>(*matrix, {data<Real>(weights), data<int64_t>(order), heads},
-                      {data<Real>(diagonal), diagonal ? static_cast<int64_t>(diagonal->size()) / heads : 0},
+        spmm<In, Out>(*matrix, {data<Real>(weights), data<int64_t>(order)},
+                      {data<Real>(diagonal), diagonal ? static_cast<int64_t>(diagonal->size()) : 0},
                       static_cast<const In*>(x.data()), x.shape(1),
                       out ? static_cast<Out*>(out->data()) : nullptr,
                       {rows ? static_cast<const Out*>(rows->data()) : nullptr,
-                       const_cast<Real*>(data<Real>(dots))},
+                       data<Real>(dots)},
                       num_threads);
     });
 }
@@ -108,9 +118,8 @@ void bind_extremes(nb::module_& m) {
 // Memory for a large result, used again: a fresh one costs a page fault for every 4 KB.
 template <class Real>
 nb::object recycled(int64_t rows, int64_t width) {
-    static auto* pool = new std::shared_ptr<Pool>(std::make_shared<Pool>());  // outlives every result
     using Memory = std::shared_ptr<std::byte>;
-    auto* memory = new Memory((*pool)->take(rows * width * sizeof(Real)));
+    auto* memory = new Memory(Pool::common().take(rows * width * sizeof(Real)));
     nb::capsule owner(memory, [](void* held) noexcept { delete static_cast<Memory*>(held); });
     const size_t shape[] = {static_cast<size_t>(rows), static_cast<size_t>(width)};
     return nb::cast(nb::ndarray<nb::pytorch, Real, nb::ndim<2>>(memory->get(), 2, shape, owner));
@@ -123,7 +132,7 @@ void bind_sparse(nb::module_& m) {
     bind_index<int64_t>(m);
     bind_index<int32_t>(m);
     m.def("spmm", bind_spmm, "indptr"_a.noconvert(), "indices"_a.noconvert(), "weights"_a.noconvert().none(),
-          "order"_a.noconvert().none(), "heads"_a, "diagonal"_a.noconvert().none(), "x"_a.noconvert(),
+          "order"_a.noconvert().none(), "diagonal"_a.noconvert().none(), "x"_a.noconvert(),
           "out"_a.noconvert().none(), "rows"_a.noconvert().none(), "dots"_a.noconvert().none(), "num_threads"_a);
     bind_extremes<float>(m);
     bind_extremes<double>(m);

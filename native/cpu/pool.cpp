@@ -38,6 +38,11 @@ Pool::~Pool() {
     for (const Block& block : unused_) std::free(block.memory);
 }
 
+Pool& Pool::common() {
+    static auto* pool = new std::shared_ptr<Pool>(std::make_shared<Pool>());  // outlives every block
+    return **pool;
+}
+
 std::shared_ptr<std::byte> Pool::take(int64_t bytes) {
     Block block{nullptr, rounded(bytes)};
     std::unique_lock lock(mutex_);

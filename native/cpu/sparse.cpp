@@ -1,11 +1,14 @@
 #include "sparse.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 
+#include "buffer.h"
 #include "multiversion.h"
+#include "pool.h"
 
 #define INLINE inline __attribute__((always_inline))
 
@@ -21,33 +24,30 @@ INLINE void prefetch_row(const Real* row, int64_t width) {
     for (int64_t c = 0; c < width; c += line) __builtin_prefetch(row + c, 0, 2);
 }
 
-// The edges of one row, and one head of the dense rows that they read.
+// Some columns of a product, with everything in the order of the edges.
 template <class In, class Out>
-struct Row {
+struct Columns {
     using Real = Sum<In>;
-    const int32_t* indices;
-    int64_t first, stop, last;  // the row's edges, and the last that may be asked for ahead
-    const Real* weights;        // those of this head, or null
-    const int64_t* order;       // or null
-    int64_t heads;
-    Real own;
-    const In* own_row;  // or null
+    const Csr<>& matrix;
+    const Real* weights;  // or null
+    Diagonal<Real> diagonal;
     const In* x;
-    int64_t stride, width;  // of the dense rows, and of the head
+    int64_t x_stride, width;
     Out* out;
-    const Out* local;
+    const Out* local;  // the rows of dot products
+    int64_t stride;    // of `out` and of `local`
     Real* dots;
-
-    int64_t place(int64_t e) const { return (order ? order[e] : e) * heads; }
+    bool adds;  // to the dot products of other columns
 };
 
-// From column `begin` on, in tiles of a fixed width, whose sums stay in registers. What is left takes narrower
-// ones; or one more tile, moved back over columns already done, if it is more than a half and nothing is
-// counted twice. The sums start from `own` times the row at `own_row`.
+// Row v from column `begin` on, in tiles of a fixed width, whose sums stay in registers. What is left takes
+// narrower ones; or one more tile, moved back over columns already done, if it is more than a half and nothing
+// is counted twice by that. `last` is the last edge that may be asked for ahead.
 template <int64_t Tile, bool Sums, bool HasDots, class In, class Out>
-INLINE void row_tiles(const Row<In, Out>& row, int64_t begin) {
+INLINE void row_tiles(const Columns<In, Out>& task, int64_t v, int64_t last, int64_t begin) {
     using Real = Sum<In>;
-    const int64_t width = row.width;
+    const int32_t* indices = task.matrix.indices;
+    const int64_t width = task.width, first = task.matrix.indptr[v], stop = task.matrix.indptr[v + 1];
     const int64_t bytes = std::max<int64_t>(std::min(width, Tile) * sizeof(In), 1);
     const int64_t ahead = std::clamp<int64_t>(kBytesAhead / bytes, 4, 32);
     for (; begin < width; begin += Tile) {
@@ -55,82 +55,44 @@ INLINE void row_tiles(const Row<In, Out>& row, int64_t begin) {
             if (HasDots || width < Tile || 2 * (width - begin) <= Tile) break;
             begin = width - Tile;
         }
+        const In* x = task.x + begin;
         Real sum[Tile] = {}, local[Tile];
-        if (Sums && row.own_row)
-            for (int64_t c = 0; c < Tile; ++c) sum[c] = row.own * widen(row.own_row[begin + c]);
+        if (Sums && v < task.diagonal.size)
+            for (int64_t c = 0; c < Tile; ++c) sum[c] = task.diagonal.values[v] * widen(x[v * task.x_stride + c]);
         if (HasDots)
-            for (int64_t c = 0; c < Tile; ++c) local[c] = widen(row.local[begin + c]);
-        for (int64_t e = row.first; e < row.stop; ++e) {
-            const int64_t next = std::min(e + ahead, row.last);
-            prefetch_row(row.x + row.indices[next] * row.stride + begin, Tile);
-            // The weights of a transpose lie anywhere.
-            if (Sums && row.weights && row.order) __builtin_prefetch(row.weights + row.place(next), 0, 2);
-            if (HasDots && row.order) __builtin_prefetch(row.dots + row.place(next), 1, 2);
-            const In* values = row.x + row.indices[e] * row.stride + begin;
-            const Real factor = Sums && row.weights ? row.weights[row.place(e)] : Real(1);
-            Real dot = 0;
+            for (int64_t c = 0; c < Tile; ++c) local[c] = widen(task.local[v * task.stride + begin + c]);
+        const bool adds = task.adds || begin > 0;
+        for (int64_t e = first; e < stop; ++e) {
+            prefetch_row(x + indices[std::min(e + ahead, last)] * task.x_stride, Tile);
+            const In* row = x + indices[e] * task.x_stride;
+            const Real factor = Sums && task.weights ? task.weights[e] : Real(1);
             if constexpr (Sums)
-                for (int64_t c = 0; c < Tile; ++c) sum[c] += factor * widen(values[c]);
+                for (int64_t c = 0; c < Tile; ++c) sum[c] += factor * widen(row[c]);
             if constexpr (HasDots) {
+                Real dot = 0;
 #pragma omp simd reduction(+ : dot)
-                for (int64_t c = 0; c < Tile; ++c) dot += local[c] * widen(values[c]);
-                Real& total = row.dots[row.place(e)];
-                total = begin == 0 ? dot : total + dot;
+                for (int64_t c = 0; c < Tile; ++c) dot += local[c] * widen(row[c]);
+                task.dots[e] = adds ? task.dots[e] + dot : dot;
             }
         }
         if constexpr (Sums)
-            for (int64_t c = 0; c < Tile; ++c) narrow(sum[c], row.out[begin + c]);
+            for (int64_t c = 0; c < Tile; ++c) narrow(sum[c], task.out[v * task.stride + begin + c]);
     }
-    if constexpr (Tile > 1) row_tiles<(Tile > 16 || Tile <= 4 ? Tile / 2 : 4), Sums, HasDots>(row, begin);
+    if constexpr (Tile > 1) row_tiles<(Tile > 16 || Tile <= 4 ? Tile / 2 : 4), Sums, HasDots>(task, v, last, begin);
 }
 
-template <class In, class Out>
-struct Task {
-    const Csr<>& matrix;
-    Weights<Sum<In>> weights;
-    Diagonal<Sum<In>> diagonal;
-    const In* x;
-    int64_t width;
-    Out* out;
-    Dots<Out, Sum<In>> dots;
-};
-
 template <bool Sums, bool HasDots, class In, class Out>
-INLINE void all_rows(const Task<In, Out>& task, int64_t begin, int64_t end) {
-    const int64_t* indptr = task.matrix.indptr;
-    const int64_t heads = task.weights.heads, head_width = task.width / heads;
-    for (int64_t v = begin; v < end; ++v) {
-        for (int64_t h = 0; h < heads; ++h) {
-            const int64_t column = h * head_width;
-            const bool has_own = v < task.diagonal.size;
-            const Row<In, Out> row = {
-                task.matrix.indices,
-                indptr[v],
-                indptr[v + 1],
-                indptr[end] - 1,
-                task.weights.values ? task.weights.values + h : nullptr,
-                task.weights.order,
-                heads,
-                has_own ? task.diagonal.values[v * heads + h] : Sum<In>(0),
-                has_own ? task.x + v * task.width + column : nullptr,
-                task.x + column,
-                task.width,
-                head_width,
-                Sums ? task.out + v * task.width + column : nullptr,
-                HasDots ? task.dots.rows + v * task.width + column : nullptr,
-                HasDots ? task.dots.values + h : nullptr,
-            };
-            row_tiles<64, Sums, HasDots>(row, 0);
-        }
-    }
+INLINE void row_range(const Columns<In, Out>& task, int64_t begin, int64_t end) {
+    for (int64_t v = begin; v < end; ++v)
+        row_tiles<64, Sums, HasDots>(task, v, task.matrix.indptr[end] - 1, 0);
 }
 
 // Multiversioning wants plain functions, hence these overloads.
 #define KERNEL(In, Out)                                                                  \
-    MULTIVERSION void kernel(const Task<In, Out>& task, int64_t begin, int64_t end) {    \
-        if (!task.dots.values) return all_rows<true, false>(task, begin, end);           \
-        if (!task.out) return all_rows<false, true>(task, begin, end);                   \
-        all_rows<true, true>(task, begin, end);                                          \
+    MULTIVERSION void kernel(const Columns<In, Out>& task, int64_t begin, int64_t end) { \
+        if (!task.dots) return row_range<true, false>(task, begin, end);                 \
+        if (!task.out) return row_range<false, true>(task, begin, end);                  \
+        row_range<true, true>(task, begin, end);                                         \
     }
 KERNEL(float, float)
 KERNEL(double, double)
@@ -139,24 +101,78 @@ KERNEL(BFloat16, float)
 KERNEL(float, BFloat16)
 #undef KERNEL
 
+// How many columns to do at a time: all of them, unless rows are read again and again from a matrix too large
+// for the cache, of which fewer columns do fit. These are copied then, to where they lie side by side.
+template <class Real>
+int64_t columns_at_once(const Csr<>& matrix, int64_t width) {
+    constexpr int64_t kCache = 26 << 20, kReads = 6, kLine = 64 / sizeof(Real);
+    const int64_t fits = kCache / std::max<int64_t>(matrix.num_cols * sizeof(Real), 1) / kLine * kLine;
+    return fits < kLine || fits >= width || matrix.num_edges < kReads * matrix.num_cols ? width : fits;
+}
+
+void check_order(const int64_t* order, int64_t first, int64_t stop, int64_t num_edges) {
+    bool fits = true;
+    for (int64_t e = first; e < stop; ++e) fits &= static_cast<uint64_t>(order[e]) < static_cast<uint64_t>(num_edges);
+    if (!fits) throw std::invalid_argument("transposed holds edges that the matrix does not have.");
+}
+
 }  // namespace
 
 template <class In, class Out>
 void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diagonal, const In* x, int64_t width,
           Out* out, Dots<Out, Sum<In>> dots, int num_threads) {
+    using Real = Sum<In>;
     if (diagonal.size > std::min(matrix.num_rows, matrix.num_cols))
         throw std::invalid_argument("diagonal has " + std::to_string(diagonal.size) +
                                     " entries; the matrix is " + std::to_string(matrix.num_rows) + " by " +
                                     std::to_string(matrix.num_cols) + ".");
-    if (dots.values && width == 0) std::fill_n(dots.values, matrix.num_edges * weights.heads, 0);
+    check_indptr(matrix.indptr, matrix.num_rows, matrix.num_edges);
+    if (dots.values && width == 0) std::fill_n(dots.values, matrix.num_edges, Real(0));
+
+    // What is kept in another order is read into that of the edges, and written back from it.
     const int64_t* order = weights.order;
-    const Task<In, Out> task = {matrix, weights, diagonal, x, width, out, dots};
-    run_checked(matrix, width, num_threads, [&](int64_t begin, int64_t end) {
-        if (order && !std::all_of(order + matrix.indptr[begin], order + matrix.indptr[end],
-                                  [&](int64_t e) { return e >= 0 && e < matrix.num_edges; }))
-            throw std::invalid_argument("transposed holds edges that the matrix does not have.");
-        kernel(task, begin, end);
-    });
+    Buffer<Real> own_weights(order && weights.values ? matrix.num_edges : 0);
+    Buffer<Real> own_dots(order && dots.values ? matrix.num_edges : 0);
+
+    const int64_t step = columns_at_once<In>(matrix, width);
+    std::shared_ptr<std::byte> packed;
+    if (step < width) packed = Pool::common().take(matrix.num_cols * step * sizeof(In));
+    const int parts = parts_of(matrix, width, num_threads);
+    for (int64_t column = 0; column == 0 || column < width; column += std::max<int64_t>(step, 1)) {
+        const int64_t columns = std::min(step, width - column);
+        Columns<In, Out> task = {matrix,
+                                 order && weights.values ? own_weights.data() : weights.values,
+                                 diagonal,
+                                 x,
+                                 width,
+                                 columns,
+                                 out ? out + column : nullptr,
+                                 dots.rows ? dots.rows + column : nullptr,
+                                 width,
+                                 order && dots.values ? own_dots.data() : dots.values,
+                                 column > 0};
+        if (packed) {
+            auto* rows = reinterpret_cast<In*>(packed.get());
+            run_ranges(matrix.num_cols, parts, [&](int64_t begin, int64_t end) {
+                for (int64_t u = begin; u < end; ++u)
+                    std::copy_n(x + u * width + column, columns, rows + u * columns);
+            });
+            task.x = rows;
+            task.x_stride = columns;
+        }
+        run_rows(matrix.indptr, matrix.num_rows, parts, [&](int64_t begin, int64_t end) {
+            const int64_t first = matrix.indptr[begin], stop = matrix.indptr[end];
+            if (column == 0) {
+                check_columns(matrix, first, stop);
+                if (order) check_order(order, first, stop, matrix.num_edges);
+                if (order && weights.values)
+                    for (int64_t e = first; e < stop; ++e) own_weights[e] = weights.values[order[e]];
+            }
+            kernel(task, begin, end);
+            if (order && dots.values && column + columns == width)
+                for (int64_t e = first; e < stop; ++e) dots.values[order[e]] = own_dots[e];
+        });
+    }
 }
 
 template <class Index>

@@ -20,6 +20,9 @@ class Pool : public std::enable_shared_from_this<Pool> {
     Pool();
     ~Pool();
 
+    // One for the whole process: results and what is needed on the way to them.
+    static Pool& common();
+
     // Not initialised, at a multiple of 64 bytes. It goes back when the last copy of the pointer is gone.
     std::shared_ptr<std::byte> take(int64_t bytes);
 

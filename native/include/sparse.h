@@ -11,28 +11,25 @@
 
 namespace gnnscale {
 
-// What an edge e multiplies head h of a row by, the columns being split into heads of equal width:
-// values[order[e] * heads + h]. Null values stand for ones, a null order for the edges' own.
+// What edge e multiplies a row by: values[order[e]]. Null values stand for ones, a null order for the edges' own.
 template <class Real>
 struct Weights {
     const Real* values;
     const int64_t* order;
-    int64_t heads;
 };
 
-// The first entries of a diagonal that is added to the matrix: values[v * heads + h].
+// The first entries of a diagonal that is added to the matrix.
 template <class Real>
 struct Diagonal {
     const Real* values;
     int64_t size;  // at most the number of rows, and of columns
 };
 
-// The dot products, head by head, of rows[v] and x[indices[e]] for each edge e of row v; they are put where the
-// edge's weight stands.
+// The dot products <rows[v], x[indices[e]]> for each edge e of row v; they are put where the edge's weight stands.
 template <class Local, class Real>
 struct Dots {
     const Local* rows;  // (num_rows, width)
-    Real* values;       // (num_edges, heads)
+    Real* values;       // (num_edges,)
 };
 
 // out[v] = diagonal[v] x[v] + Σ_e weight[e] x[indices[e]] over the edges e of row v, where `out` is given; and
