@@ -215,9 +215,10 @@ class Adjacency:
 
     def aggregate(self, x: Tensor, norm: str, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The estimate of Σ_u Â_vu x_u, shape (num_dst, F), for ``x`` of shape (num_src, F)."""
-        edges, own = (w if w is None else w.to(x.dtype) for w in self.normalised(norm))
+        dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+        edges, own = (w if w is None else w.to(dtype) for w in self.normalised(norm))
         if dropout is not None:
-            edges = dropout(x.new_ones(len(self.hop.indices)) if edges is None else edges)
+            edges = dropout(x.new_ones(len(self.hop.indices), dtype=dtype) if edges is None else edges)
         transposed = self.transposed if x.requires_grad else None
         return spmm(self.hop.indptr, self.hop.indices, edges, x, diagonal=own, transposed=transposed)
 

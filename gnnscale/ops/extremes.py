@@ -101,7 +101,7 @@ def _gradient(
     x, extreme, share = (rows.detach().contiguous() for rows in (x, extreme, share))
     if native is None or x.device.type != "cpu":
         return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)
-    grad = new_rows(*x.shape, x.dtype)
+    grad = new_rows(x.shape[0], x.shape[1], x.dtype)
     threads = torch.get_num_threads()
     native.extremes_backward(indptr_t.contiguous(), indices_t.contiguous(), x, extreme, share, grad, threads)
     return grad
@@ -130,7 +130,7 @@ class _Extremes(torch.autograd.Function):
         _remember(ctx, inputs, output)
         return output
 
-    backward = staticmethod(once_differentiable(_backward_of(_gradient)))
+    backward = staticmethod(once_differentiable(_backward_of(_gradient)))  # type: ignore[assignment]
 
 
 _TRANSPOSED = "Tensor? indptr_t, Tensor? indices_t, Tensor? order"
@@ -139,9 +139,7 @@ define(
     "extremes",
     f"(Tensor indptr, Tensor indices, Tensor x, bool largest, {_TRANSPOSED}) -> (Tensor, Tensor)",
     _extremes,
-    lambda indptr, indices, x, largest, *transposed: tuple(
-        x.new_empty(len(indptr) - 1, x.shape[1]) for _ in range(2)
-    ),
+    lambda indptr, indices, x, largest, *transposed: tuple(x.new_empty(len(indptr) - 1, x.shape[1]) for _ in range(2)),
 )
 define(
     "extremes_backward",

@@ -12,7 +12,7 @@ from gnnscale.ops._library import OPERATORS, define, differentiate
 
 Transposed = tuple[Tensor, Tensor, Tensor]
 
-NOT_TRANSPOSED = (None, None, None)
+NOT_TRANSPOSED: tuple[None, None, None] = (None, None, None)
 _LARGE = 1 << 20  # numbers; below, the memory that malloc keeps does as well
 
 
@@ -77,8 +77,9 @@ def spmm(
 ) -> Tensor:
     """Aggregate: ``out[v] = diagonal[v] * x[v] + Σ_e weight[e] * x[indices[e]]`` over the edges e of row v.
 
-    Differentiable once in `x`, `weight` and `diagonal`. On the CPU it uses up to ``torch.get_num_threads()`` threads; the result does not depend
-    on their number. ``torch.ops.gnnscale.spmm`` is the same as an operator, which `torch.compile` does not look into.
+    Differentiable once in `x`, `weight` and `diagonal`. On the CPU it uses up to ``torch.get_num_threads()`` threads;
+    the result does not depend on their number. ``torch.ops.gnnscale.spmm`` is the same as an operator, which
+    `torch.compile` does not look into.
 
     Parameters
     ----------
@@ -118,10 +119,11 @@ def spmm(
     >>> spmm(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 3.0]), x).tolist()
     [[3.0], [6.0]]
     """
+    inputs = (indptr, indices, weight, diagonal, x, *(transposed or NOT_TRANSPOSED), dtype)
     if OPERATORS and torch.compiler.is_compiling():
-        return torch.ops.gnnscale.spmm(indptr, indices, weight, diagonal, x, *(transposed or NOT_TRANSPOSED), dtype)
-    _check_product(indptr, indices, weight, diagonal, x, *(transposed or NOT_TRANSPOSED), dtype)
-    return _SpMM.apply(indptr, indices, weight, diagonal, x, *(transposed or NOT_TRANSPOSED), dtype)
+        return torch.ops.gnnscale.spmm(*inputs)
+    _check_product(*inputs)
+    return _SpMM.apply(*inputs)
 
 
 def _check_product(
@@ -162,7 +164,8 @@ def _check_product(
         if tensor is not None and tensor.device != indptr.device:
             raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
     if indptr_t is not None and indices_t is not None and order is not None:
-        if len(indptr_t) != len(x) + 1 or not len(indices_t) == len(order) == len(indices):
+        fits = len(indptr_t) == len(x) + 1 and len(indices_t) == len(order) == len(indices)
+        if not fits:
             raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
 
 
@@ -200,7 +203,7 @@ def _gradients(
     wants_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """Give the gradients in x and in the weights; the one that is not wanted has no elements."""
-    of_weight = torch.empty_like(weight, memory_format=torch.contiguous_format) if wants_weight else grad.new_empty(0)
+    of_weight = grad.new_empty(len(indices) if wants_weight else 0, dtype=_sum_dtype(grad))
     if not wants_x:
         if wants_weight:
             _dot(indptr, indices, x, grad, of_weight)
@@ -302,7 +305,7 @@ class _SpMM(torch.autograd.Function):
         _remember(ctx, inputs, inputs[4])
         return _product(*inputs)
 
-    backward = staticmethod(once_differentiable(_backward_of(_gradients)))
+    backward = staticmethod(once_differentiable(_backward_of(_gradients)))  # type: ignore[assignment]
 
 
 def _checked_product(*inputs: Any) -> Tensor:
@@ -327,7 +330,7 @@ define(
     _gradients,
     lambda indptr, indices, weight, diagonal, x, indptr_t, indices_t, order, grad, wants_x, wants_weight: (
         grad.new_empty((len(x), grad.shape[1]) if wants_x else (0,), dtype=x.dtype if wants_x else grad.dtype),
-        torch.empty_like(weight) if wants_weight else grad.new_empty(0),
+        grad.new_empty(len(indices) if wants_weight else 0, dtype=_sum_dtype(grad)),
     ),
 )
 differentiate("spmm", _remember, lambda: _backward_of(torch.ops.gnnscale.spmm_backward))

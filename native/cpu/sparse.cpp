@@ -37,7 +37,6 @@ struct Columns {
     const Out* local;  // the rows of dot products
     int64_t stride;    // of `out` and of `local`
     Real* dots;
-    bool adds;  // to the dot products of other columns
 };
 
 // Row v from column `begin` on, in tiles of a fixed width, whose sums stay in registers. What is left takes
@@ -61,7 +60,6 @@ INLINE void row_tiles(const Columns<In, Out>& task, int64_t v, int64_t last, int
             for (int64_t c = 0; c < Tile; ++c) sum[c] = task.diagonal.values[v] * widen(x[v * task.x_stride + c]);
         if (HasDots)
             for (int64_t c = 0; c < Tile; ++c) local[c] = widen(task.local[v * task.stride + begin + c]);
-        const bool adds = task.adds || begin > 0;
         for (int64_t e = first; e < stop; ++e) {
             prefetch_row(x + indices[std::min(e + ahead, last)] * task.x_stride, Tile);
             const In* row = x + indices[e] * task.x_stride;
@@ -72,7 +70,7 @@ INLINE void row_tiles(const Columns<In, Out>& task, int64_t v, int64_t last, int
                 Real dot = 0;
 #pragma omp simd reduction(+ : dot)
                 for (int64_t c = 0; c < Tile; ++c) dot += local[c] * widen(row[c]);
-                task.dots[e] = adds ? task.dots[e] + dot : dot;
+                task.dots[e] = begin > 0 ? task.dots[e] + dot : dot;
             }
         }
         if constexpr (Sums)
@@ -102,7 +100,9 @@ KERNEL(float, BFloat16)
 #undef KERNEL
 
 // How many columns to do at a time: all of them, unless rows are read again and again from a matrix too large
-// for the cache, of which fewer columns do fit. These are copied then, to where they lie side by side.
+// for the cache, of which fewer columns do fit. These are copied then, to where they lie side by side: so many
+// times that number at once that rows are read in long pieces.
+constexpr int64_t kCopiedAtOnce = 8;
 template <class Real>
 int64_t columns_at_once(const Csr<>& matrix, int64_t width) {
     constexpr int64_t kCache = 26 << 20, kReads = 6, kLine = 64 / sizeof(Real);
@@ -134,9 +134,12 @@ void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diago
     Buffer<Real> own_weights(order && weights.values ? matrix.num_edges : 0);
     Buffer<Real> own_dots(order && dots.values ? matrix.num_edges : 0);
 
-    const int64_t step = columns_at_once<In>(matrix, width);
-    std::shared_ptr<std::byte> packed;
-    if (step < width) packed = Pool::common().take(matrix.num_cols * step * sizeof(In));
+    // Dot products of a few columns at a time would have to be read and written as often.
+    const int64_t step = dots.values ? width : columns_at_once<In>(matrix, width);
+    const int64_t group = std::min(kCopiedAtOnce * step, width);
+    std::shared_ptr<std::byte> copied;
+    if (step < width) copied = Pool::common().take((group + step - 1) / step * step * matrix.num_cols * sizeof(In));
+    auto* blocks = reinterpret_cast<In*>(copied.get());
     const int parts = parts_of(matrix, width, num_threads);
     for (int64_t column = 0; column == 0 || column < width; column += std::max<int64_t>(step, 1)) {
         const int64_t columns = std::min(step, width - column);
@@ -147,18 +150,20 @@ void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diago
                                  width,
                                  columns,
                                  out ? out + column : nullptr,
-                                 dots.rows ? dots.rows + column : nullptr,
+                                 dots.rows,
                                  width,
-                                 order && dots.values ? own_dots.data() : dots.values,
-                                 column > 0};
-        if (packed) {
-            auto* rows = reinterpret_cast<In*>(packed.get());
-            run_ranges(matrix.num_cols, parts, [&](int64_t begin, int64_t end) {
-                for (int64_t u = begin; u < end; ++u)
-                    std::copy_n(x + u * width + column, columns, rows + u * columns);
-            });
-            task.x = rows;
-            task.x_stride = columns;
+                                 order && dots.values ? own_dots.data() : dots.values};
+        if (copied) {
+            if (column % group == 0)
+                run_ranges(matrix.num_cols, parts, [&](int64_t begin, int64_t end) {
+                    const int64_t stop = std::min(column + group, width);
+                    for (int64_t u = begin; u < end; ++u)
+                        for (int64_t c = column; c < stop; c += step)
+                            std::copy_n(x + u * width + c, std::min(step, stop - c),
+                                        blocks + (c - column) * matrix.num_cols + u * step);
+                });
+            task.x = blocks + column % group * matrix.num_cols;
+            task.x_stride = step;
         }
         run_rows(matrix.indptr, matrix.num_rows, parts, [&](int64_t begin, int64_t end) {
             const int64_t first = matrix.indptr[begin], stop = matrix.indptr[end];
@@ -169,7 +174,7 @@ void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diago
                     for (int64_t e = first; e < stop; ++e) own_weights[e] = weights.values[order[e]];
             }
             kernel(task, begin, end);
-            if (order && dots.values && column + columns == width)
+            if (order && dots.values)
                 for (int64_t e = first; e < stop; ++e) dots.values[order[e]] = own_dots[e];
         });
     }

@@ -140,9 +140,7 @@ def test_columns_done_in_turns_give_the_same() -> None:
         indptr_t, indices_t, order = transpose_csr(indptr, indices, 120_000)
         near = {"rtol": 1e-4, "atol": 1e-4}
         torch.testing.assert_close(out, reference.spmm(indptr, indices, weight, x, diagonal), **near)
-        torch.testing.assert_close(
-            of_x, reference.spmm(indptr_t, indices_t, weight[order], upstream, diagonal), **near
-        )
+        torch.testing.assert_close(of_x, reference.spmm(indptr_t, indices_t, weight[order], upstream, diagonal), **near)
         for dots in (of_weight, alone):
             torch.testing.assert_close(dots, reference.sddmm(indptr, indices, upstream, x), **near)
 
