@@ -60,16 +60,9 @@ class Adjacency:
         self.num_dst = hop.indptr.numel() - 1
         self.num_src = num_src
         self.importance = importance
-        whole = nodes is csc.nodes
-        sources = nodes[:num_src]
         self._csc: CSC | None = csc
-        self.nodes: Tensor | None = sources
+        self.nodes: Tensor | None = nodes if nodes is csc.nodes else nodes[:num_src]
         self.replaced_degree = None if degree is None else degree[:num_src]
-        if self.replaced_degree is not None:
-            self.degree = self.replaced_degree
-        else:
-            self.degree = csc.degree if whole else csc.degree[sources]
-        self._loops = None if csc.loops is None else csc.loops if whole else csc.loops[sources]
         if weight is None and csc.weight is not None:
             weight = csc.weight[hop.positions]
         self._weight = weight
@@ -99,13 +92,11 @@ class Adjacency:
             num_dst=hop.indptr.numel() - 1,
             num_src=num_src,
             importance=None,
-            degree=degree,
             replaced_degree=degree,
             replaced_weight=weight,
             _weight=weight,
             _csc=None,
             nodes=None,
-            _loops=None,
             _diagonal=None,
             _normalised={},
         )
@@ -125,10 +116,27 @@ class Adjacency:
             _diagonal=self._diagonal,
             _normalised={},
         )
-        for name in ("importance", "degree", "replaced_degree", "replaced_weight", "_loops", "_weight"):
+        for name in ("importance", "replaced_degree", "replaced_weight", "_weight"):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device, non_blocking=True))
         return moved
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """Shape (num_src,), float32: in-degrees in the whole graph, or those that replace them."""
+        if self.replaced_degree is not None:
+            return self.replaced_degree
+        return self._of_sources(self._csc.degree)  # type: ignore[union-attr]
+
+    @cached_property
+    def _loops(self) -> Tensor | None:
+        """Shape (num_src,), float32: how much of the degree is self-loops; None where there are none."""
+        return None if self._csc is None or self._csc.loops is None else self._of_sources(self._csc.loops)
+
+    def _of_sources(self, values: Tensor) -> Tensor:
+        """Of the whole graph's ``values``, shape (N,), those of the sources, where the edges are."""
+        whole = self.nodes is self._csc.nodes  # type: ignore[union-attr]
+        return (values if whole else values[self.nodes]).to(self.hop.indices.device, non_blocking=True)
 
     @cached_property
     def destinations(self) -> Tensor:

@@ -26,8 +26,9 @@ using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 template <class T>
 nb::object to_tensor(Buffer<T>&& buffer) {
     const size_t size = buffer.size();
-    T* data = buffer.release();
-    nb::capsule owner(data, [](void* memory) noexcept { std::free(memory); });
+    T* data = buffer.data();
+    using Memory = std::shared_ptr<std::byte>;
+    nb::capsule owner(new Memory(buffer.release()), [](void* memory) noexcept { delete static_cast<Memory*>(memory); });
     return nb::cast(nb::ndarray<nb::pytorch, T, nb::ndim<1>>(data, {size}, owner));
 }
 

@@ -119,7 +119,7 @@ void bind_extremes(nb::module_& m) {
 template <class Real>
 nb::object recycled(int64_t rows, int64_t width) {
     using Memory = std::shared_ptr<std::byte>;
-    auto* memory = new Memory(Pool::common().take(rows * width * sizeof(Real)));
+    auto* memory = new Memory(results().take(rows * width * sizeof(Real)));
     nb::capsule owner(memory, [](void* held) noexcept { delete static_cast<Memory*>(held); });
     const size_t shape[] = {static_cast<size_t>(rows), static_cast<size_t>(width)};
     return nb::cast(nb::ndarray<nb::pytorch, Real, nb::ndim<2>>(memory->get(), 2, shape, owner));

@@ -138,7 +138,7 @@ void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diago
     const int64_t step = dots.values ? width : columns_at_once<In>(matrix, width);
     const int64_t group = std::min(kCopiedAtOnce * step, width);
     std::shared_ptr<std::byte> copied;
-    if (step < width) copied = Pool::common().take((group + step - 1) / step * step * matrix.num_cols * sizeof(In));
+    if (step < width) copied = results().take((group + step - 1) / step * step * matrix.num_cols * sizeof(In));
     auto* blocks = reinterpret_cast<In*>(copied.get());
     const int parts = parts_of(matrix, width, num_threads);
     for (int64_t column = 0; column == 0 || column < width; column += std::max<int64_t>(step, 1)) {
