@@ -18,8 +18,8 @@ from gnnscale.checks import check_at_least, check_flag, check_number
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import Evaluator, scores
-from gnnscale.history import FeatureStore, HistoryStore, Traffic
 from gnnscale.freed_memory import keep_freed_memory
+from gnnscale.history import FeatureStore, HistoryStore, Traffic
 from gnnscale.loader import DataLoader
 
 

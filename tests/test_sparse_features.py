@@ -56,7 +56,8 @@ def test_dense_features_stay_as_they_are():
 )
 def test_whoever_looks_sees_a_dense_tensor(data, look):
     x, dense = rows_of(data)
-    assert isinstance(x, torch.Tensor) and x.shape == dense.shape and x.dtype == dense.dtype
+    assert isinstance(x, torch.Tensor)
+    assert (x.shape, x.dtype) == (dense.shape, dense.dtype)
     got, wanted = look(x), look(dense)
     torch.testing.assert_close(torch.as_tensor(got + 0), wanted)
 
@@ -70,7 +71,8 @@ def test_products_and_dropout_need_no_dense_form(data):
     torch.testing.assert_close(got, linear(ops.dropout(dense, 0.4)[:20]))
     dropped = ops.dropout(x, 0.4, key=2)
     torch.testing.assert_close(dropped @ linear.weight.t(), ops.dropout(dense, 0.4, key=2) @ linear.weight.t())
-    assert x._dense is None and dropped._dense is None
+    assert x._dense is None
+    assert dropped._dense is None
     assert torch.equal(dropped + 0, ops.dropout(dense, 0.4, key=2))
     assert torch.equal(ops.dropout(dropped, 0.5, key=7), ops.dropout(ops.dropout(dense, 0.4, key=2), 0.5, key=7))
 
