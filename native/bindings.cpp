@@ -6,10 +6,12 @@ namespace nb = nanobind;
 namespace gnnscale {
 
 void bind_history(nb::module_& m);
+void bind_rmat(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_sampling(nb::module_& m);
 void bind_sparse(nb::module_& m);
 void bind_subgraph(nb::module_& m);
+void bind_sparse_rows(nb::module_& m);
 void bind_walks(nb::module_& m);
 
 }  // namespace gnnscale
@@ -22,6 +24,8 @@ NB_MODULE(_native, m) {
     bind_subgraph(m);
     bind_walks(m);
     bind_sparse(m);
+    bind_sparse_rows(m);
     bind_rows(m);
     bind_history(m);
+    bind_rmat(m);
 }

@@ -15,8 +15,8 @@ def in_edges(csc: CSC, nodes: Tensor, num_threads: int = 1) -> tuple[Tensor, Hop
 
     ``nodes`` are distinct int64 ids; the hop's sources are positions in the returned list.
     """
-    everything, hops = sample_neighbors(csc.indptr, csc.indices, nodes, [-1], key=0, num_threads=num_threads)
-    return everything, hops[0]
+    everything, (hop,), _ = sample_neighbors(csc.indptr, csc.indices, nodes, [-1], key=0, num_threads=num_threads)
+    return everything, hop
 
 
 def induced(csc: CSC, nodes: Tensor, num_threads: int = 1) -> Hop:
