@@ -152,7 +152,7 @@ class Search {
                 out[e] = places[sources[e]];
             }
         });
-        return {std::move(indptr), std::move(ids), std::move(positions)};
+        return {std::move(indptr), std::move(ids), std::move(positions), {}};
     }
 
     const Csc<Index>& graph_;
