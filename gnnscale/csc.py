@@ -141,7 +141,7 @@ def _of_dtype(ids: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _on_huge_pages(ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy where random reads cost less: NumPy asks the system for huge pages for large arrays, and torch does not."""
+    """A copy where random reads cost less: for large arrays NumPy asks the system for huge pages, torch does not."""
     return torch.from_numpy(np.empty(ids.numel(), str(dtype).removeprefix("torch."))).copy_(ids)
 
 
