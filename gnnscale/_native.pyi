@@ -72,13 +72,22 @@ def gather_new_rows(source: Tensor, index: Tensor, num_threads: int) -> Tensor: 
 def spmm(
     indptr: Tensor,
     indices: Tensor,
-    weight: Tensor | None,
+    weights: Tensor | None,
+    order: Tensor | None,
     diagonal: Tensor | None,
     x: Tensor,
-    out: Tensor,
+    out: Tensor | None,
+    rows: Tensor | None,
+    dots: Tensor | None,
     num_threads: int,
 ) -> None: ...
-def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor, out: Tensor, num_threads: int) -> None: ...
+def extremes(
+    indptr: Tensor, indices: Tensor, x: Tensor, largest: bool, out: Tensor, ties: Tensor | None, num_threads: int
+) -> None: ...
+def extremes_backward(
+    indptr_t: Tensor, indices_t: Tensor, x: Tensor, extreme: Tensor, share: Tensor, grad: Tensor, num_threads: int
+) -> None: ...
+def recycled(rows: int, width: int) -> Tensor: ...
 def transpose_csr(
     indptr: Tensor, indices: Tensor, indptr_t: Tensor, indices_t: Tensor, permutation: Tensor
 ) -> None: ...

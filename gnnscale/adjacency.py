@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gnnscale.csc import CSC
-from gnnscale.ops import Hop, spmm, transpose_csr
+from gnnscale.ops import Hop, extremes, spmm, transpose_csr
 
 NORMS = ("sym", "mean", "sum", "both", "in", "left")
 
@@ -223,9 +223,10 @@ class Adjacency:
 
     def aggregate(self, x: Tensor, norm: str, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The estimate of Σ_u Â_vu x_u, shape (num_dst, F), for ``x`` of shape (num_src, F)."""
-        edges, own = (w if w is None else w.to(x.dtype) for w in self.normalised(norm))
+        dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+        edges, own = (w if w is None else w.to(dtype) for w in self.normalised(norm))
         if dropout is not None:
-            edges = dropout(x.new_ones(len(self.hop.indices)) if edges is None else edges)
+            edges = dropout(x.new_ones(len(self.hop.indices), dtype=dtype) if edges is None else edges)
         transposed = self.transposed if x.requires_grad else None
         return spmm(self.hop.indptr, self.hop.indices, edges, x, diagonal=own, transposed=transposed)
 
@@ -299,10 +300,8 @@ class Adjacency:
 
     def reduce(self, x: Tensor, reduction: str) -> Tensor:
         """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
-        # Ties share the gradient equally; torch.segment_reduce's is wrong for them.
-        index = self.destinations.unsqueeze(1).expand(-1, x.shape[1])
-        rows = x.index_select(0, self.hop.indices)
-        return x.new_zeros(self.num_dst, x.shape[1]).scatter_reduce(0, index, rows, f"a{reduction}", include_self=False)
+        transposed = self.transposed if x.requires_grad else None
+        return extremes(self.hop.indptr, self.hop.indices, x, largest=reduction == "max", transposed=transposed)
 
 
 def _row_max(indptr: Tensor, values: Tensor) -> Tensor:

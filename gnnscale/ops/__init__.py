@@ -5,6 +5,7 @@
 
 from gnnscale.ops._backend import backend, backend_reason
 from gnnscale.ops.dropout import dropout
+from gnnscale.ops.extremes import extremes
 from gnnscale.ops.gather import gather_rows
 from gnnscale.ops.sampling import Hop, sample_labor, sample_neighbors
 from gnnscale.ops.sparse import spmm, transpose_csr
@@ -16,6 +17,7 @@ __all__ = [
     "backend",
     "backend_reason",
     "dropout",
+    "extremes",
     "gather_rows",
     "multiply_rows",
     "sample_labor",

@@ -1,10 +1,11 @@
 """The operations in plain torch: what the native ones are compared with, and what runs in their place.
 
 The functions take arguments that have been checked and have the native module's contracts
-(``native/include/*.h``); all but `spmm`, `sddmm` and `multiply_rows` give bit for bit the same.
+(``native/include/*.h``); all but `spmm`, `sddmm`, `extremes_backward` and `multiply_rows` give bit for bit the same.
 """
 
 from gnnscale.ops.reference.dropout import dropout
+from gnnscale.ops.reference.extremes import extremes, extremes_backward
 from gnnscale.ops.reference.gather import gather_rows
 from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession, draw_with_replacement
 from gnnscale.ops.reference.rmat import draw_cells, draw_rmat
@@ -26,6 +27,8 @@ __all__ = [
     "dropout",
     "edges_between",
     "edges_from",
+    "extremes",
+    "extremes_backward",
     "gather_rows",
     "multiply_rows",
     "random_walks",
