@@ -5,6 +5,7 @@ namespace nb = nanobind;
 
 namespace gnnscale {
 
+void bind_attention(nb::module_& m);
 void bind_history(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_sampling(nb::module_& m);
@@ -21,5 +22,6 @@ NB_MODULE(_native, m) {
     bind_walks(m);
     bind_sparse(m);
     bind_rows(m);
+    bind_attention(m);
     bind_history(m);
 }

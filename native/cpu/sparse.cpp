@@ -13,7 +13,6 @@
 namespace gnnscale {
 namespace {
 
-constexpr int64_t kWorkPerThread = 3 << 20;
 constexpr int64_t kBytesAhead = 4096;
 
 // Into the second-level cache: rows asked for ahead would push each other out of the first.
@@ -102,51 +101,6 @@ KERNELS(double, int32_t)
 KERNELS(double, int64_t)
 #undef KERNELS
 
-// The largest of the values read as unsigned numbers, so that a negative one is larger than all others.
-#define LARGEST(Index, Unsigned)                                                                     \
-    MULTIVERSION Unsigned largest(const Index* values, int64_t count) {                              \
-        Unsigned high = 0;                                                                           \
-        for (int64_t i = 0; i < count; ++i) high = std::max(high, static_cast<Unsigned>(values[i])); \
-        return high;                                                                                 \
-    }
-LARGEST(int32_t, uint32_t)
-LARGEST(int64_t, uint64_t)
-#undef LARGEST
-
-template <class Index>
-void check_indptr(const Csr<Index>& matrix) {
-    const int64_t* indptr = matrix.indptr;
-    if (indptr[0] != 0 || indptr[matrix.num_rows] != matrix.num_edges ||
-        !std::is_sorted(indptr, indptr + matrix.num_rows + 1))
-        throw std::invalid_argument(
-            "indptr is no CSR pointer array: it has to rise from 0 to the length of indices (" +
-            std::to_string(matrix.num_edges) + ").");
-}
-
-template <class Index>
-void check_columns(const Csr<Index>& matrix, int64_t first, int64_t stop) {
-    if (first == stop ||
-        largest(matrix.indices + first, stop - first) < static_cast<uint64_t>(matrix.num_cols))
-        return;
-    const Index* wrong = std::find_if(matrix.indices + first, matrix.indices + stop,
-                                      [&](Index c) { return c < 0 || c >= matrix.num_cols; });
-    throw std::invalid_argument("indices holds " + std::to_string(*wrong) + "; the matrix has " +
-                                std::to_string(matrix.num_cols) + " columns.");
-}
-
-// Checks the matrix and runs work(begin, end) over its rows; `width` is that of the dense matrix.
-template <class Index, class Work>
-void run_checked(const Csr<Index>& matrix, int64_t width, int num_threads, const Work& work) {
-    check_indptr(matrix);
-    // An edge costs something even where there is little to add.
-    const int64_t cost = (matrix.num_edges + matrix.num_rows) * (width + 16);
-    run_rows(matrix.indptr, matrix.num_rows, parts_for(cost, kWorkPerThread, num_threads),
-             [&](int64_t begin, int64_t end) {
-                 check_columns(matrix, matrix.indptr[begin], matrix.indptr[end]);
-                 work(begin, end);
-             });
-}
-
 }  // namespace
 
 template <class Real, class Index>
@@ -171,7 +125,7 @@ void sddmm(const Csr<Index>& matrix, const Real* rows, const Real* cols, int64_t
 
 template <class Index>
 void transpose_csr(const Csr<Index>& matrix, int64_t* indptr, Index* indices, int64_t* permutation) {
-    check_indptr(matrix);
+    check_indptr(matrix.indptr, matrix.num_rows, matrix.num_edges);
     check_columns(matrix, 0, matrix.num_edges);
     std::fill_n(indptr, matrix.num_cols + 1, 0);
     for (int64_t e = 0; e < matrix.num_edges; ++e) ++indptr[matrix.indices[e] + 1];

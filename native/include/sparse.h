@@ -6,16 +6,9 @@
 
 #include <cstdint>
 
-namespace gnnscale {
+#include "csr.h"
 
-template <class Index>
-struct Csr {
-    const int64_t* indptr;
-    const Index* indices;
-    int64_t num_rows;
-    int64_t num_cols;
-    int64_t num_edges;
-};
+namespace gnnscale {
 
 // The first entries of a diagonal that is added to the matrix.
 template <class Real>
