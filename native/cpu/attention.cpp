@@ -62,125 +62,200 @@ INLINE void exponentials(Real* values, int64_t count) {
     for (int64_t i = 0; i < count; ++i) values[i] = exponential(values[i]);
 }
 
-// Numbers for the edges of one row, whose memory is kept from row to row.
+// Some consecutive rows of a matrix and their edges, own rows made edges like any others. Work goes block by block:
+// what is known of a block's edges stays in the second-level cache from one step to the next.
 template <class Real>
-class Scratch {
+class Block {
   public:
-    Real* of(int64_t size) {
-        if (size > static_cast<int64_t>(memory_.size())) memory_.resize(2 * size);
-        return memory_.data();
+    // Rows from `begin` on, at least one and at most up to `end`; the rows below `num_own` have an own row, whose
+    // number among the edges is num_edges + row. `order`, where given, holds the edges' numbers.
+    void fill(const Csr<>& matrix, int64_t num_own, const int64_t* order, int64_t heads, int64_t begin, int64_t end) {
+        const int64_t most = kNumbers / heads, start = matrix.indptr[begin];
+        int64_t stop = begin + 1;
+        while (stop < end && matrix.indptr[stop + 1] - start + stop - begin < most) ++stop;
+        first_row = begin;
+        num_rows = stop - begin;
+        num_edges = matrix.indptr[stop] - start + std::max<int64_t>(std::min(num_own, stop) - begin, 0);
+        starts_.at_least(num_rows + 1);
+        cols_.at_least(num_edges);
+        ids_.at_least(num_edges);
+        int64_t at = 0;
+        for (int64_t v = begin; v < stop; ++v) {
+            starts_.data[v - begin] = at;
+            for (int64_t e = matrix.indptr[v]; e < matrix.indptr[v + 1]; ++e, ++at) {
+                cols_.data[at] = matrix.indices[e];
+                ids_.data[at] = order ? order[e] : e;
+            }
+            if (v < num_own) {
+                cols_.data[at] = static_cast<int32_t>(v);
+                ids_.data[at++] = matrix.num_edges + v;
+            }
+        }
+        starts_.data[num_rows] = at;
+    }
+
+    int64_t first_row, num_rows, num_edges;
+    const int64_t* starts() const { return starts_.data; }
+    const int32_t* cols() const { return cols_.data; }
+    const int64_t* ids() const { return ids_.data; }
+
+    // Memory for one number an edge and head; what is in there stays until the next block.
+    Real* numbers(int which, int64_t heads) {
+        numbers_[which].at_least(num_edges * heads);
+        return numbers_[which].data;
     }
 
   private:
-    Buffer<Real> memory_;
+    static constexpr int64_t kNumbers = 1 << 13;
+
+    template <class T>
+    struct Array {
+        Buffer<T> memory;
+        T* data = nullptr;
+        void at_least(int64_t size) {
+            if (data == nullptr || size > static_cast<int64_t>(memory.size())) memory.resize(size + size / 2 + 1);
+            data = memory.data();
+        }
+    };
+    Array<int64_t> starts_, ids_;
+    Array<int32_t> cols_;
+    Array<Real> numbers_[4];
 };
 
-// sum[h, c] += weight[h] row[h, c]. `Columns` is the number of columns where it is known at compile time, else 0.
+// `N` is a number known at compile time, or 0 for one that is not.
+template <int64_t N>
+INLINE int64_t extent(int64_t known_later) {
+    return N ? N : known_later;
+}
+
+// Into weight: the exponentials' arguments, scores less the largest of their row; into above: 1 for scores above
+// LeakyReLU's kink and 0 for others; into log_sum: the largest.
+template <int64_t Heads, class Real>
+INLINE void shifted_scores(const Attention<Real>& a, const Block<Real>& block, Real* __restrict weight,
+                           Real* __restrict above, Real* __restrict log_sum) {
+    const int64_t heads = extent<Heads>(a.heads);
+    const int64_t* starts = block.starts();
+    for (int64_t j = 0; j < block.num_rows; ++j) {
+        const int64_t v = block.first_row + j;
+        Real* __restrict largest = log_sum + v * heads;
+        for (int64_t h = 0; h < heads; ++h) largest[h] = -std::numeric_limits<Real>::infinity();
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i) {
+            const int64_t id = block.ids()[i];
+            const Real more = a.log_multiplicity && id < a.matrix.num_edges ? a.log_multiplicity[id] : Real(0);
+            if (a.scores) {
+                const Real* score = a.scores + id * heads;
+#pragma omp simd
+                for (int64_t h = 0; h < heads; ++h) weight[i * heads + h] = score[h] + more;
+            } else {
+                const Real* target = a.target + v * heads;
+                const Real* source = a.source + block.cols()[i] * heads;
+#pragma omp simd
+                for (int64_t h = 0; h < heads; ++h) {
+                    const Real raw = source[h] + target[h];
+                    above[i * heads + h] = raw > 0 ? Real(1) : Real(0);
+                    weight[i * heads + h] = (raw > 0 ? raw : a.slope * raw) + more;
+                }
+            }
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h)
+                largest[h] = weight[i * heads + h] > largest[h] ? weight[i * heads + h] : largest[h];
+        }
+        for (int64_t h = 0; h < heads; ++h)
+            if (largest[h] == -std::numeric_limits<Real>::infinity()) largest[h] = 0;
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i)
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h) weight[i * heads + h] -= largest[h];
+    }
+}
+
+// From exponentials to weights that add up to 1; also what else the gradient needs, and the mask.
+template <int64_t Heads, class Real>
+INLINE void normalise(const Attention<Real>& a, const Attended<Real>& result, const Block<Real>& block,
+                      Real* __restrict weight, Real* __restrict above, Real* __restrict sums) {
+    const int64_t heads = extent<Heads>(a.heads);
+    const int64_t* starts = block.starts();
+    Real* __restrict total = sums;
+    Real* __restrict share = sums + heads;
+    for (int64_t j = 0; j < block.num_rows; ++j) {
+        const int64_t v = block.first_row + j;
+        for (int64_t h = 0; h < heads; ++h) total[h] = share[h] = 0;
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i)
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h) total[h] += weight[i * heads + h];
+        for (int64_t h = 0; h < heads; ++h) {
+            total[h] = total[h] == 0 ? Real(1) : total[h];
+            result.log_sum[v * heads + h] += std::log(total[h]);
+            total[h] = 1 / total[h];
+        }
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i) {
+            Real* __restrict w = weight + i * heads;
+            Real* __restrict p = above + i * heads;
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h) w[h] *= total[h];
+            if (result.share) {
+#pragma omp simd
+                for (int64_t h = 0; h < heads; ++h) {
+                    p[h] *= w[h];
+                    share[h] += p[h];
+                }
+            }
+            if (a.mask) {
+                const Real* mask = a.mask + block.ids()[i] * heads;
+#pragma omp simd
+                for (int64_t h = 0; h < heads; ++h) {
+                    w[h] *= mask[h];
+                    p[h] *= mask[h];
+                }
+            }
+        }
+        if (result.share) std::copy_n(share, heads, result.share + v * heads);
+    }
+}
+
+template <int64_t Heads, class Real>
+INLINE void weigh(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block, Real* sums) {
+    Real *weight = block.numbers(0, a.heads), *above = block.numbers(1, a.heads);
+    shifted_scores<Heads>(a, block, weight, above, result.log_sum);
+    exponentials(weight, block.num_edges * a.heads);
+    normalise<Heads>(a, result, block, weight, above, sums);
+}
+
+// sum[h, c] += weight[h] mask[h] row[h, c].
 template <int64_t Columns, class Real>
-INLINE void add_row(const Real* weight, const Real* row, int64_t heads, int64_t columns, Real* __restrict sum) {
-    if (Columns) columns = Columns;
-    for (int64_t h = 0; h < heads; ++h)
-        for (int64_t c = 0; c < columns; ++c) sum[h * columns + c] += weight[h] * row[h * columns + c];
+INLINE void add_row(const Real* weight, const Real* row, int64_t heads, int64_t columns, Real* __restrict sum,
+                    const Real* mask = nullptr) {
+    columns = extent<Columns>(columns);
+    for (int64_t h = 0; h < heads; ++h) {
+        const Real factor = mask ? weight[h] * mask[h] : weight[h];
+#pragma omp simd
+        for (int64_t c = 0; c < columns; ++c) sum[h * columns + c] += factor * row[h * columns + c];
+    }
 }
 
 template <int64_t Columns, class Real>
 INLINE Real dot(const Real* a, const Real* b, int64_t columns) {
-    if (Columns) columns = Columns;
+    columns = extent<Columns>(columns);
     Real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t c = 0; c < columns; ++c) sum += a[c] * b[c];
     return sum;
 }
 
-// Scores of row v's edges, the own row last, and for LeakyReLU whether they are above the kink, as 1 and 0.
-template <class Real>
-INLINE void scores_of_row(const Attention<Real>& a, int64_t v, int64_t last, Real* __restrict score,
-                          Real* __restrict above) {
-    const int64_t heads = a.heads, first = a.matrix.indptr[v], stop = a.matrix.indptr[v + 1];
-    if (a.scores) {
-        std::copy_n(a.scores + first * heads, (stop - first) * heads, score);
-    } else {
-        const Real* target = a.target + v * heads;
-        for (int64_t e = first; e < stop + a.own_row; ++e, score += heads, above += heads) {
-            if (e + 16 <= last) prefetch_row(a.source + a.matrix.indices[e + 16] * heads, heads);
-            const Real* source = a.source + (e < stop ? a.matrix.indices[e] : v) * heads;
-            for (int64_t h = 0; h < heads; ++h) {
-                const Real raw = source[h] + target[h];
-                score[h] = raw > 0 ? raw : a.slope * raw;
-                above[h] = raw > 0 ? Real(1) : Real(0);
-            }
-        }
-        score -= (stop - first + a.own_row) * heads;
-    }
-    if (a.log_multiplicity)
-        for (int64_t e = first; e < stop; ++e, score += heads)
-            for (int64_t h = 0; h < heads; ++h) score[h] += a.log_multiplicity[e];
-}
-
 template <int64_t Columns, class Real>
-INLINE void attend_rows(const Attention<Real>& a, const Attended<Real>& result, int64_t begin, int64_t end) {
-    const Csr<>& matrix = a.matrix;
-    const int64_t heads = a.heads, columns = Columns ? Columns : a.columns, width = heads * columns;
-    const int64_t last = matrix.indptr[end] - 1, ahead = edges_ahead<Real>(width);
-    Scratch<Real> scratch;
-    for (int64_t v = begin; v < end; ++v) {
-        const int64_t first = matrix.indptr[v], stop = matrix.indptr[v + 1], count = stop - first + a.own_row;
-        Real* weight = scratch.of((2 * count + 3) * heads);
-        Real* above = weight + count * heads;
-        Real* largest = above + count * heads;
-        Real* total = largest + heads;
-        Real* share = total + heads;
-        scores_of_row(a, v, last, weight, above);
-
-        // The softmax does not change where all scores of a row become smaller by their largest.
-        std::fill_n(largest, heads, -std::numeric_limits<Real>::infinity());
-        for (int64_t i = 0; i < count; ++i)
-            for (int64_t h = 0; h < heads; ++h) largest[h] = std::max(weight[i * heads + h], largest[h]);
-        for (int64_t h = 0; h < heads; ++h)
-            if (largest[h] == -std::numeric_limits<Real>::infinity()) largest[h] = 0;
-        for (int64_t i = 0; i < count; ++i)
-            for (int64_t h = 0; h < heads; ++h) weight[i * heads + h] -= largest[h];
-        exponentials(weight, count * heads);
-        std::fill_n(total, heads, Real(0));
-        for (int64_t i = 0; i < count; ++i)
-            for (int64_t h = 0; h < heads; ++h) total[h] += weight[i * heads + h];
-        for (int64_t h = 0; h < heads; ++h) {
-            if (!(total[h] == 0)) continue;
-            total[h] = 1;
-        }
-        for (int64_t h = 0; h < heads; ++h) {
-            result.log_sum[v * heads + h] = largest[h] + std::log(total[h]);
-            total[h] = 1 / total[h];
-        }
-        for (int64_t i = 0; i < count; ++i)
-            for (int64_t h = 0; h < heads; ++h) weight[i * heads + h] *= total[h];
-
-        if (result.share) {
-            std::fill_n(share, heads, Real(0));
-            for (int64_t i = 0; i < count; ++i)
-                for (int64_t h = 0; h < heads; ++h) share[h] += above[i * heads + h] *= weight[i * heads + h];
-            std::copy_n(share, heads, result.share + v * heads);
-        }
-        if (a.mask) {
-            for (int64_t i = 0; i < count; ++i) {
-                const Real* mask = a.mask + (first + i < stop ? first + i : matrix.num_edges + v) * heads;
-                for (int64_t h = 0; h < heads; ++h) {
-                    weight[i * heads + h] *= mask[h];
-                    above[i * heads + h] *= mask[h];
-                }
-            }
-        }
-
-        Real* out = result.out + v * width;
-        Real* positive = result.positive + v * width;
-        std::fill_n(out, width, Real(0));
-        if (result.positive) std::fill_n(positive, width, Real(0));
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t e = first + i;
-            if (e + ahead <= last) prefetch_row(a.x + matrix.indices[e + ahead] * width, width);
-            const Real* row = a.x + (e < stop ? matrix.indices[e] : v) * width;
-            add_row<Columns>(weight + i * heads, row, heads, columns, out);
-            if (result.positive) add_row<Columns>(above + i * heads, row, heads, columns, positive);
+INLINE void add_rows(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block) {
+    const int64_t heads = a.heads, columns = extent<Columns>(a.columns), width = heads * columns;
+    const int64_t ahead = edges_ahead<Real>(width);
+    const Real *weight = block.numbers(0, heads), *above = block.numbers(1, heads);
+    const int32_t* cols = block.cols();
+    for (int64_t j = 0; j < block.num_rows; ++j) {
+        const int64_t at = (block.first_row + j) * width;
+        std::fill_n(result.out + at, width, Real(0));
+        if (result.positive) std::fill_n(result.positive + at, width, Real(0));
+        for (int64_t i = block.starts()[j]; i < block.starts()[j + 1]; ++i) {
+            if (i + ahead < block.num_edges) prefetch_row(a.x + cols[i + ahead] * width, width);
+            const Real* row = a.x + cols[i] * width;
+            add_row<Columns>(weight + i * heads, row, heads, columns, result.out + at);
+            if (result.positive) add_row<Columns>(above + i * heads, row, heads, columns, result.positive + at);
         }
     }
 }
@@ -205,89 +280,166 @@ INLINE void describe_rows(const Attention<Real>& a, const Attended<const Real>& 
     }
 }
 
-// Gradients in the rows and scores of the sources [begin, end).
-template <int64_t Columns, class Real>
-INLINE void attend_backward_rows(const Attention<Real>& a, const Csr<>& transposed, const int64_t* permutation,
-                                 const Real* described, const Real* grad, const AttentionGradients<Real>& gradients,
-                                 int64_t begin, int64_t end) {
-    const int64_t heads = a.heads, columns = Columns ? Columns : a.columns, width = heads * columns;
-    const int64_t last = transposed.indptr[end] - 1, ahead = edges_ahead<Real>(width);
-    Scratch<Real> scratch;
-    for (int64_t u = begin; u < end; ++u) {
-        const int64_t first = transposed.indptr[u], stop = transposed.indptr[u + 1];
-        const int64_t count = stop - first + (a.own_row && u < a.matrix.num_rows);
-        const Real* row = a.x + u * width;
-        Real* weight = scratch.of(2 * count * heads);
-        Real* slope = weight + count * heads;
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t e = first + i;
-            if (e + 16 <= last) prefetch_row(described + 3 * transposed.indices[e + 16] * heads, 3 * heads);
-            const Real* facts = described + 3 * (e < stop ? transposed.indices[e] : u) * heads;
-            Real* on_edge = weight + i * heads;
-            Real* on_slope = slope + i * heads;
+// The weights once more, edges by source now; also LeakyReLU's slope at each score, and <grad, out> of its row.
+template <int64_t Heads, class Real>
+INLINE void weigh_again(const Attention<Real>& a, const Real* described, Block<Real>& block) {
+    const int64_t heads = extent<Heads>(a.heads);
+    Real* __restrict weight = block.numbers(0, heads);
+    Real* __restrict slope = block.numbers(1, heads);
+    Real* __restrict along = block.numbers(3, heads);
+    const int64_t* starts = block.starts();
+    for (int64_t j = 0; j < block.num_rows; ++j) {
+        const int64_t u = block.first_row + j;
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i) {
+            if (i + 16 < block.num_edges) {
+                prefetch_row(described + 3 * block.cols()[i + 16] * heads, 3 * heads);
+                if (a.scores) prefetch_row(a.scores + block.ids()[i + 16] * heads, heads);
+                if (a.mask) prefetch_row(a.mask + block.ids()[i + 16] * heads, heads);
+            }
+            const Real* facts = described + 3 * block.cols()[i] * heads;
+            const int64_t id = block.ids()[i];
+            const Real more = a.log_multiplicity && id < a.matrix.num_edges ? a.log_multiplicity[id] : Real(0);
             if (a.scores) {
-                const Real* score = a.scores + permutation[e] * heads;
-                if (e + 16 <= last) prefetch_row(a.scores + permutation[e + 16] * heads, heads);
-                for (int64_t h = 0; h < heads; ++h) on_edge[h] = score[h] - facts[heads + h];
+                const Real* score = a.scores + id * heads;
+#pragma omp simd
+                for (int64_t h = 0; h < heads; ++h) weight[i * heads + h] = score[h] + more - facts[heads + h];
             } else {
+                const Real* source = a.source + u * heads;
+#pragma omp simd
                 for (int64_t h = 0; h < heads; ++h) {
-                    const Real raw = a.source[u * heads + h] + facts[h];
-                    on_slope[h] = raw > 0 ? Real(1) : a.slope;
-                    on_edge[h] = on_slope[h] * raw - facts[heads + h];
+                    const Real raw = source[h] + facts[h];
+                    const Real factor = raw > 0 ? Real(1) : a.slope;
+                    slope[i * heads + h] = factor;
+                    weight[i * heads + h] = factor * raw + more - facts[heads + h];
                 }
             }
-            if (a.log_multiplicity && e < stop) {
-                const Real more = a.log_multiplicity[permutation[e]];
-                for (int64_t h = 0; h < heads; ++h) on_edge[h] += more;
-            }
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h) along[i * heads + h] = facts[2 * heads + h];
         }
-        exponentials(weight, count * heads);
+    }
+    exponentials(weight, block.num_edges * heads);
+}
 
-        Real* grad_row = gradients.x + u * width;
-        std::fill_n(grad_row, width, Real(0));
-        if (gradients.source) std::fill_n(gradients.source + u * heads, heads, Real(0));
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t e = first + i;
-            if (e + ahead <= last) prefetch_row(grad + transposed.indices[e + ahead] * width, width);
-            const int64_t v = e < stop ? transposed.indices[e] : u;
-            const int64_t edge = e < stop ? permutation[e] : a.matrix.num_edges + u;
-            const Real* upstream = grad + v * width;
-            const Real* along = described + (3 * v + 2) * heads;
-            Real* on_edge = weight + i * heads;
-            for (int64_t h = 0; h < heads; ++h) {
-                const Real factor = a.mask ? a.mask[edge * heads + h] : Real(1);
-                const Real in_weight = factor * dot<Columns>(upstream + h * columns, row + h * columns, columns);
-                const Real in_score = on_edge[h] * (in_weight - along[h]);
-                if (gradients.source)
-                    gradients.source[u * heads + h] += slope[i * heads + h] * in_score;
-                else
-                    gradients.scores[edge * heads + h] = in_score;
-                on_edge[h] *= factor;
-            }
-            add_row<Columns>(on_edge, upstream, heads, columns, grad_row);
+// Into dots: <x[u], grad[v]> of each edge, head by head; grad.x is the sum of the rows of grad.
+template <int64_t Columns, class Real>
+INLINE void add_gradients(const Attention<Real>& a, const Real* grad, Real* grad_x, Block<Real>& block) {
+    const int64_t heads = a.heads, columns = extent<Columns>(a.columns), width = heads * columns;
+    const int64_t ahead = edges_ahead<Real>(width);
+    const Real* weight = block.numbers(0, heads);
+    Real* __restrict dots = block.numbers(2, heads);
+    const int32_t* cols = block.cols();
+    for (int64_t j = 0; j < block.num_rows; ++j) {
+        const int64_t u = block.first_row + j;
+        const Real* row = a.x + u * width;
+        Real* __restrict sum = grad_x + u * width;
+        std::fill_n(sum, width, Real(0));
+        for (int64_t i = block.starts()[j]; i < block.starts()[j + 1]; ++i) {
+            if (i + ahead < block.num_edges) prefetch_row(grad + cols[i + ahead] * width, width);
+            const Real* upstream = grad + cols[i] * width;
+            for (int64_t h = 0; h < heads; ++h)
+                dots[i * heads + h] = dot<Columns>(upstream + h * columns, row + h * columns, columns);
+            add_row<Columns>(weight + i * heads, upstream, heads, columns, sum,
+                             a.mask ? a.mask + block.ids()[i] * heads : nullptr);
         }
     }
 }
 
-// Multiversioning wants plain functions, hence these overloads.
-#define KERNELS(Real, Columns)                                                                                   \
-    MULTIVERSION void attend_kernel_##Columns(const Attention<Real>& a, const Attended<Real>& result,            \
-                                              int64_t begin, int64_t end) {                                      \
-        attend_rows<Columns>(a, result, begin, end);                                                             \
-    }                                                                                                            \
-    MULTIVERSION void backward_kernel_##Columns(const Attention<Real>& a, const Csr<>& transposed,               \
-                                                const int64_t* permutation, const Real* described,               \
-                                                const Real* grad, const AttentionGradients<Real>& gradients,     \
-                                                int64_t begin, int64_t end) {                                    \
-        attend_backward_rows<Columns>(a, transposed, permutation, described, grad, gradients, begin, end);       \
+template <int64_t Heads, class Real>
+INLINE void add_score_gradients(const Attention<Real>& a, const AttentionGradients<Real>& gradients,
+                                Block<Real>& block) {
+    const int64_t heads = extent<Heads>(a.heads);
+    const Real *weight = block.numbers(0, heads), *slope = block.numbers(1, heads);
+    const Real *dots = block.numbers(2, heads), *along = block.numbers(3, heads);
+    for (int64_t j = 0; j < block.num_rows; ++j) {
+        Real* __restrict sum = gradients.source ? gradients.source + (block.first_row + j) * heads : nullptr;
+        if (sum) std::fill_n(sum, heads, Real(0));
+        for (int64_t i = block.starts()[j]; i < block.starts()[j + 1]; ++i) {
+            const int64_t at = i * heads, id = block.ids()[i];
+            const Real* mask = a.mask ? a.mask + id * heads : nullptr;
+            Real* __restrict of_score = sum ? sum : gradients.scores + id * heads;
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h) {
+                const Real in_weight = mask ? mask[h] * dots[at + h] : dots[at + h];
+                const Real in_score = weight[at + h] * (in_weight - along[at + h]);
+                of_score[h] = sum ? sum[h] + slope[at + h] * in_score : in_score;
+            }
+        }
     }
-KERNELS(float, 0)
-KERNELS(float, 8)
-KERNELS(float, 16)
-KERNELS(float, 32)
-KERNELS(float, 64)
-KERNELS(double, 0)
-#undef KERNELS
+}
+
+// Multiversioning wants plain functions, hence these.
+#define BY_HEADS(Real, Heads)                                                                                   \
+    MULTIVERSION void weigh_##Heads(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block, \
+                                    Real* sums) {                                                               \
+        weigh<Heads>(a, result, block, sums);                                                                   \
+    }                                                                                                           \
+    MULTIVERSION void weigh_again_##Heads(const Attention<Real>& a, const Real* described, Block<Real>& block) { \
+        weigh_again<Heads>(a, described, block);                                                                \
+    }                                                                                                           \
+    MULTIVERSION void add_score_gradients_##Heads(                                                              \
+        const Attention<Real>& a, const AttentionGradients<Real>& gradients, Block<Real>& block) {              \
+        add_score_gradients<Heads>(a, gradients, block);                                                        \
+    }
+#define BY_COLUMNS(Real, Columns)                                                                                \
+    MULTIVERSION void add_rows_##Columns(const Attention<Real>& a, const Attended<Real>& result,                 \
+                                         Block<Real>& block) {                                                   \
+        add_rows<Columns>(a, result, block);                                                                     \
+    }                                                                                                            \
+    MULTIVERSION void add_gradients_##Columns(const Attention<Real>& a, const Real* grad, Real* grad_x,          \
+                                              Block<Real>& block) {                                              \
+        add_gradients<Columns>(a, grad, grad_x, block);                                                          \
+    }
+BY_HEADS(float, 0)
+BY_HEADS(float, 1)
+BY_HEADS(float, 4)
+BY_HEADS(float, 8)
+BY_HEADS(double, 0)
+BY_COLUMNS(float, 0)
+BY_COLUMNS(float, 8)
+BY_COLUMNS(float, 16)
+BY_COLUMNS(float, 32)
+BY_COLUMNS(float, 64)
+BY_COLUMNS(double, 0)
+#undef BY_HEADS
+#undef BY_COLUMNS
+
+// The functions for a shape: those for usual numbers of heads and columns know them at compile time.
+template <class Real>
+struct Steps {
+    void (*weigh)(const Attention<Real>&, const Attended<Real>&, Block<Real>&, Real*) = weigh_0;
+    void (*weigh_again)(const Attention<Real>&, const Real*, Block<Real>&) = weigh_again_0;
+    void (*add_score_gradients)(const Attention<Real>&, const AttentionGradients<Real>&,
+                                Block<Real>&) = add_score_gradients_0;
+    void (*add_rows)(const Attention<Real>&, const Attended<Real>&, Block<Real>&) = add_rows_0;
+    void (*add_gradients)(const Attention<Real>&, const Real*, Real*, Block<Real>&) = add_gradients_0;
+};
+
+Steps<double> steps_for(const Attention<double>&) { return {}; }
+
+Steps<float> steps_for(const Attention<float>& a) {
+    Steps<float> steps;
+#define FOR_HEADS(Heads)                                   \
+    if (a.heads == Heads) {                                \
+        steps.weigh = weigh_##Heads;                       \
+        steps.weigh_again = weigh_again_##Heads;           \
+        steps.add_score_gradients = add_score_gradients_##Heads; \
+    }
+#define FOR_COLUMNS(Columns)                       \
+    if (a.columns == Columns) {                    \
+        steps.add_rows = add_rows_##Columns;       \
+        steps.add_gradients = add_gradients_##Columns; \
+    }
+    FOR_HEADS(1)
+    FOR_HEADS(4)
+    FOR_HEADS(8)
+    FOR_COLUMNS(8)
+    FOR_COLUMNS(16)
+    FOR_COLUMNS(32)
+    FOR_COLUMNS(64)
+#undef FOR_HEADS
+#undef FOR_COLUMNS
+    return steps;
+}
 
 #define DESCRIBE(Real)                                                                                       \
     MULTIVERSION void describe_kernel(const Attention<Real>& a, const Attended<const Real>& result,          \
@@ -298,35 +450,6 @@ KERNELS(double, 0)
 DESCRIBE(float)
 DESCRIBE(double)
 #undef DESCRIBE
-
-template <class... Arguments>
-void attend_by_columns(const Attention<float>& a, Arguments&&... rest) {
-    switch (a.columns) {
-        case 8: return attend_kernel_8(a, rest...);
-        case 16: return attend_kernel_16(a, rest...);
-        case 32: return attend_kernel_32(a, rest...);
-        case 64: return attend_kernel_64(a, rest...);
-        default: return attend_kernel_0(a, rest...);
-    }
-}
-template <class... Arguments>
-void attend_by_columns(const Attention<double>& a, Arguments&&... rest) {
-    attend_kernel_0(a, rest...);
-}
-template <class... Arguments>
-void backward_by_columns(const Attention<float>& a, Arguments&&... rest) {
-    switch (a.columns) {
-        case 8: return backward_kernel_8(a, rest...);
-        case 16: return backward_kernel_16(a, rest...);
-        case 32: return backward_kernel_32(a, rest...);
-        case 64: return backward_kernel_64(a, rest...);
-        default: return backward_kernel_0(a, rest...);
-    }
-}
-template <class... Arguments>
-void backward_by_columns(const Attention<double>& a, Arguments&&... rest) {
-    backward_kernel_0(a, rest...);
-}
 
 void check_permutation(const int64_t* permutation, int64_t first, int64_t stop, int64_t num_edges) {
     for (int64_t e = first; e < stop; ++e)
@@ -339,8 +462,18 @@ void check_permutation(const int64_t* permutation, int64_t first, int64_t stop, 
 
 template <class Real>
 void attend(const Attention<Real>& attention, const Attended<Real>& result, int num_threads) {
-    run_checked(attention.matrix, 2 * attention.heads * (attention.columns + 8), num_threads,
-                [&](int64_t begin, int64_t end) { attend_by_columns(attention, result, begin, end); });
+    const Steps<Real> steps = steps_for(attention);
+    const Csr<>& matrix = attention.matrix;
+    const int64_t heads = attention.heads, num_own = attention.own_row ? matrix.num_rows : 0;
+    run_checked(matrix, 2 * heads * (attention.columns + 8), num_threads, [&](int64_t begin, int64_t end) {
+        Block<Real> block;
+        const Buffer<Real> sums(2 * heads);
+        for (int64_t v = begin; v < end; v += block.num_rows) {
+            block.fill(matrix, num_own, nullptr, heads, v, end);
+            steps.weigh(attention, result, block, sums.data());
+            steps.add_rows(attention, result, block);
+        }
+    });
 }
 
 template <class Real>
@@ -348,14 +481,22 @@ void attend_backward(const Attention<Real>& attention, const Csr<>& transposed, 
                      const Attended<const Real>& result, const Real* grad, const AttentionGradients<Real>& gradients,
                      int num_threads) {
     const int64_t rows = attention.matrix.num_rows, heads = attention.heads;
-    Buffer<Real> described(3 * rows * heads);
+    const int64_t num_own = attention.own_row ? rows : 0;
+    const Steps<Real> steps = steps_for(attention);
+    const Buffer<Real> described(3 * rows * heads);
     run_ranges(rows, parts_for(rows * heads * (attention.columns + 8), 1 << 20, num_threads),
                [&](int64_t begin, int64_t end) {
                    describe_kernel(attention, result, grad, gradients.target, described.data(), begin, end);
                });
     run_checked(transposed, 2 * heads * (attention.columns + 8), num_threads, [&](int64_t begin, int64_t end) {
         check_permutation(permutation, transposed.indptr[begin], transposed.indptr[end], transposed.num_edges);
-        backward_by_columns(attention, transposed, permutation, described.data(), grad, gradients, begin, end);
+        Block<Real> block;
+        for (int64_t u = begin; u < end; u += block.num_rows) {
+            block.fill(transposed, num_own, permutation, heads, u, end);
+            steps.weigh_again(attention, described.data(), block);
+            steps.add_gradients(attention, grad, gradients.x, block);
+            steps.add_score_gradients(attention, gradients, block);
+        }
     });
 }
 
