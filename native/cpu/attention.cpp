@@ -202,10 +202,10 @@ INLINE void normalise(const Attention<Real>& a, const Attended<Real>& result, co
             if (a.mask) {
                 const Real* mask = a.mask + block.ids()[i] * heads;
 #pragma omp simd
-                for (int64_t h = 0; h < heads; ++h) {
-                    w[h] *= mask[h];
-                    p[h] *= mask[h];
-                }
+                for (int64_t h = 0; h < heads; ++h) w[h] *= mask[h];
+                if (!result.share) continue;
+#pragma omp simd
+                for (int64_t h = 0; h < heads; ++h) p[h] *= mask[h];
             }
         }
         if (result.share) std::copy_n(share, heads, result.share + v * heads);
@@ -403,42 +403,57 @@ BY_COLUMNS(double, 0)
 #undef BY_HEADS
 #undef BY_COLUMNS
 
-// The functions for a shape: those for usual numbers of heads and columns know them at compile time.
-template <class Real>
-struct Steps {
-    void (*weigh)(const Attention<Real>&, const Attended<Real>&, Block<Real>&, Real*) = weigh_0;
-    void (*weigh_again)(const Attention<Real>&, const Real*, Block<Real>&) = weigh_again_0;
-    void (*add_score_gradients)(const Attention<Real>&, const AttentionGradients<Real>&,
-                                Block<Real>&) = add_score_gradients_0;
-    void (*add_rows)(const Attention<Real>&, const Attended<Real>&, Block<Real>&) = add_rows_0;
-    void (*add_gradients)(const Attention<Real>&, const Real*, Real*, Block<Real>&) = add_gradients_0;
-};
-
-Steps<double> steps_for(const Attention<double>&) { return {}; }
-
-Steps<float> steps_for(const Attention<float>& a) {
-    Steps<float> steps;
-#define FOR_HEADS(Heads)                                   \
-    if (a.heads == Heads) {                                \
-        steps.weigh = weigh_##Heads;                       \
-        steps.weigh_again = weigh_again_##Heads;           \
-        steps.add_score_gradients = add_score_gradients_##Heads; \
+// The functions for usual numbers of heads and columns know them at compile time. They are called by name: a pointer
+// to a multiversioned function would be one to its slowest version.
+#define CALL(step, N, ...) return step##_##N(__VA_ARGS__)
+#define BY_HEADS(step, ...)                        \
+    switch (a.heads) {                             \
+        case 1: CALL(step, 1, a, __VA_ARGS__);     \
+        case 4: CALL(step, 4, a, __VA_ARGS__);     \
+        case 8: CALL(step, 8, a, __VA_ARGS__);     \
+        default: CALL(step, 0, a, __VA_ARGS__);    \
     }
-#define FOR_COLUMNS(Columns)                       \
-    if (a.columns == Columns) {                    \
-        steps.add_rows = add_rows_##Columns;       \
-        steps.add_gradients = add_gradients_##Columns; \
+#define BY_COLUMNS(step, ...)                      \
+    switch (a.columns) {                           \
+        case 8: CALL(step, 8, a, __VA_ARGS__);     \
+        case 16: CALL(step, 16, a, __VA_ARGS__);   \
+        case 32: CALL(step, 32, a, __VA_ARGS__);   \
+        case 64: CALL(step, 64, a, __VA_ARGS__);   \
+        default: CALL(step, 0, a, __VA_ARGS__);    \
     }
-    FOR_HEADS(1)
-    FOR_HEADS(4)
-    FOR_HEADS(8)
-    FOR_COLUMNS(8)
-    FOR_COLUMNS(16)
-    FOR_COLUMNS(32)
-    FOR_COLUMNS(64)
-#undef FOR_HEADS
-#undef FOR_COLUMNS
-    return steps;
+void weigh(const Attention<float>& a, const Attended<float>& result, Block<float>& block, float* sums) {
+    BY_HEADS(weigh, result, block, sums)
+}
+void add_rows(const Attention<float>& a, const Attended<float>& result, Block<float>& block) {
+    BY_COLUMNS(add_rows, result, block)
+}
+void weigh_again(const Attention<float>& a, const float* described, Block<float>& block) {
+    BY_HEADS(weigh_again, described, block)
+}
+void add_gradients(const Attention<float>& a, const float* grad, float* grad_x, Block<float>& block) {
+    BY_COLUMNS(add_gradients, grad, grad_x, block)
+}
+void add_score_gradients(const Attention<float>& a, const AttentionGradients<float>& gradients, Block<float>& block) {
+    BY_HEADS(add_score_gradients, gradients, block)
+}
+#undef CALL
+#undef BY_HEADS
+#undef BY_COLUMNS
+void weigh(const Attention<double>& a, const Attended<double>& result, Block<double>& block, double* sums) {
+    weigh_0(a, result, block, sums);
+}
+void add_rows(const Attention<double>& a, const Attended<double>& result, Block<double>& block) {
+    add_rows_0(a, result, block);
+}
+void weigh_again(const Attention<double>& a, const double* described, Block<double>& block) {
+    weigh_again_0(a, described, block);
+}
+void add_gradients(const Attention<double>& a, const double* grad, double* grad_x, Block<double>& block) {
+    add_gradients_0(a, grad, grad_x, block);
+}
+void add_score_gradients(const Attention<double>& a, const AttentionGradients<double>& gradients,
+                         Block<double>& block) {
+    add_score_gradients_0(a, gradients, block);
 }
 
 #define DESCRIBE(Real)                                                                                       \
@@ -462,7 +477,6 @@ void check_permutation(const int64_t* permutation, int64_t first, int64_t stop, 
 
 template <class Real>
 void attend(const Attention<Real>& attention, const Attended<Real>& result, int num_threads) {
-    const Steps<Real> steps = steps_for(attention);
     const Csr<>& matrix = attention.matrix;
     const int64_t heads = attention.heads, num_own = attention.own_row ? matrix.num_rows : 0;
     run_checked(matrix, 2 * heads * (attention.columns + 8), num_threads, [&](int64_t begin, int64_t end) {
@@ -470,8 +484,8 @@ void attend(const Attention<Real>& attention, const Attended<Real>& result, int 
         const Buffer<Real> sums(2 * heads);
         for (int64_t v = begin; v < end; v += block.num_rows) {
             block.fill(matrix, num_own, nullptr, heads, v, end);
-            steps.weigh(attention, result, block, sums.data());
-            steps.add_rows(attention, result, block);
+            weigh(attention, result, block, sums.data());
+            add_rows(attention, result, block);
         }
     });
 }
@@ -482,7 +496,6 @@ void attend_backward(const Attention<Real>& attention, const Csr<>& transposed, 
                      int num_threads) {
     const int64_t rows = attention.matrix.num_rows, heads = attention.heads;
     const int64_t num_own = attention.own_row ? rows : 0;
-    const Steps<Real> steps = steps_for(attention);
     const Buffer<Real> described(3 * rows * heads);
     run_ranges(rows, parts_for(rows * heads * (attention.columns + 8), 1 << 20, num_threads),
                [&](int64_t begin, int64_t end) {
@@ -493,9 +506,9 @@ void attend_backward(const Attention<Real>& attention, const Csr<>& transposed, 
         Block<Real> block;
         for (int64_t u = begin; u < end; u += block.num_rows) {
             block.fill(transposed, num_own, permutation, heads, u, end);
-            steps.weigh_again(attention, described.data(), block);
-            steps.add_gradients(attention, grad, gradients.x, block);
-            steps.add_score_gradients(attention, gradients, block);
+            weigh_again(attention, described.data(), block);
+            add_gradients(attention, grad, gradients.x, block);
+            add_score_gradients(attention, gradients, block);
         }
     });
 }
