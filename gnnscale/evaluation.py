@@ -23,6 +23,7 @@ from gnnscale.samplers.base import Sample
 from gnnscale.samplers.edges import in_edges
 from gnnscale.samplers.full import whole_graph
 from gnnscale.samplers.gas import HistorySample
+from gnnscale.sparse_features import SparseFeatures
 
 CHUNK_EDGES = 2_000_000
 
@@ -101,8 +102,11 @@ class Evaluator:
         self._bounds = chunks(self._csc.indptr, chunk_edges)
         # One chunk is the whole graph; its normalised weights are worth keeping from one evaluation to the next.
         self._whole: Sample | None = None
+        self._sparse: SparseFeatures | None = None
         if len(self._bounds) == 1:
             self._whole = whole_graph(self._csc, diagonal)
+            if features is None and self.device.type == "cpu":
+                self._sparse = SparseFeatures.of(graph)
             self._whole_with_history = HistorySample(self._whole.nodes, self._whole.adjacencies, repeats=True)
 
     @torch.no_grad()
@@ -131,6 +135,8 @@ class Evaluator:
     def _inputs(self, start: int, stop: int) -> Tensor:
         if self._features is not None:
             return self._features.rows(start, stop).to(self.device)
+        if self._sparse is not None:
+            return self._sparse.rows()
         return self.graph.ndata["feat"][start:stop].to(self.device)
 
     def _in_step(self, model: nn.Module, history: HistoryStore | None) -> Tensor:

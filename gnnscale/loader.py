@@ -28,6 +28,7 @@ from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.ops import gather_rows
 from gnnscale.ops.random import key_of
 from gnnscale.samplers.base import Sample, Sampler, split
+from gnnscale.sparse_features import SparseFeatures
 
 # Keyword arguments that DGL hands to torch's loader and that only tune its worker processes.
 _TUNING = ("persistent_workers", "prefetch_factor", "pin_memory", "multiprocessing_context", "timeout")
@@ -175,6 +176,7 @@ class DataLoader:
                 self.gradients = self.history.another("gradients")
         # Row by row in memory: rows are what is gathered.
         self._columns = {key: graph.ndata[key].contiguous() for key in ("feat", "label") if key in graph.ndata}
+        self._sparse = SparseFeatures.of(graph) if self.features is None and self.device.type == "cpu" else None
         self._is_train = torch.zeros(graph.num_nodes(), dtype=torch.bool)
         self._is_train[self.indices] = True
         self._takes_generator = not self._draws and "generator" in _parameters(graph_sampler.sample_blocks)
@@ -275,12 +277,13 @@ class DataLoader:
                 is_train = self._is_train[sample.output_nodes]
                 targets = None if bool(is_train.all()) else is_train.nonzero().squeeze(1)
         with clock.stage("gather"):
-            x = self._rows("feat", sample.nodes) if self.features is None else self.features.pull(sample.nodes).wait()
+            x = self._features_of(sample.nodes)
             y = self._rows("label", sample.output_nodes)
         with clock.stage("transfer"):
-            x, y, targets = (
-                None if value is None else value.to(self.device, non_blocking=True) for value in (x, y, targets)
-            )
+            if self.device.type != "cpu":
+                x, y, targets = (
+                    None if value is None else value.to(self.device, non_blocking=True) for value in (x, y, targets)
+                )
             batch = MiniBatch(
                 self.graph,
                 sample,
@@ -316,6 +319,13 @@ class DataLoader:
             finally:
                 np.random.set_state(numpy_state)
         return from_blocks(self.graph, result, name), result[2]
+
+    def _features_of(self, nodes: Tensor) -> Tensor | None:
+        if self.features is not None:
+            return self.features.pull(nodes).wait()
+        if self._sparse is not None:
+            return self._sparse.rows(None if nodes is self._csc.nodes else nodes)
+        return self._rows("feat", nodes)
 
     def _rows(self, key: str, nodes: Tensor) -> Tensor | None:
         values = self._columns.get(key)

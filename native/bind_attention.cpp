@@ -13,13 +13,13 @@ T* data_of(const std::optional<Matrix<T>>& matrix) {
 
 // Arguments of both directions, as Python gives them.
 template <class Real>
-Attention<Real> attention(const Vector<const int64_t>& indptr, const Vector<const int32_t>& indices,
-                          const Matrix<const Real>& x, const std::optional<Matrix<const Real>>& source,
+Attention<Real> attention(const CsrArgument& matrix, const Matrix<const Real>& x,
+                          const std::optional<Matrix<const Real>>& source,
                           const std::optional<Matrix<const Real>>& target,
                           const std::optional<Matrix<const Real>>& scores,
                           const std::optional<Vector<const Real>>& log_multiplicity,
                           const std::optional<Matrix<const Real>>& mask, int64_t heads, double slope, bool own_row) {
-    return {csr(indptr, indices, x.shape(0)),
+    return {*matrix,
             heads,
             static_cast<int64_t>(x.shape(1)) / heads,
             own_row,
@@ -33,32 +33,35 @@ Attention<Real> attention(const Vector<const int64_t>& indptr, const Vector<cons
 }
 
 template <class Real>
-void bind_attend(Vector<const int64_t> indptr, Vector<const int32_t> indices, Matrix<const Real> x,
+void bind_attend(Array<1> indptr, Array<1> indices, Matrix<const Real> x,
                  std::optional<Matrix<const Real>> source, std::optional<Matrix<const Real>> target,
                  std::optional<Matrix<const Real>> scores, std::optional<Vector<const Real>> log_multiplicity,
                  std::optional<Matrix<const Real>> mask, int64_t heads, double slope, bool own_row, Matrix<Real> out,
                  Matrix<Real> log_sum, std::optional<Matrix<Real>> share, std::optional<Matrix<Real>> positive,
                  int num_threads) {
     nb::gil_scoped_release release;
-    attend(attention<Real>(indptr, indices, x, source, target, scores, log_multiplicity, mask, heads, slope, own_row),
+    const CsrArgument matrix(indptr, indices, x.shape(0));
+    attend(attention<Real>(matrix, x, source, target, scores, log_multiplicity, mask, heads, slope, own_row),
            Attended<Real>{out.data(), log_sum.data(), data_of(share), data_of(positive)}, num_threads);
 }
 
 template <class Real>
-void bind_attend_backward(Vector<const int64_t> indptr, Vector<const int32_t> indices, Matrix<const Real> x,
+void bind_attend_backward(Array<1> indptr, Array<1> indices, Matrix<const Real> x,
                           std::optional<Matrix<const Real>> source, std::optional<Matrix<const Real>> target,
                           std::optional<Matrix<const Real>> scores,
                           std::optional<Vector<const Real>> log_multiplicity, std::optional<Matrix<const Real>> mask,
-                          int64_t heads, double slope, bool own_row, Vector<const int64_t> indptr_t,
-                          Vector<const int32_t> indices_t, Vector<const int64_t> permutation, Matrix<const Real> out,
+                          int64_t heads, double slope, bool own_row, Array<1> indptr_t,
+                          Array<1> indices_t, Vector<const int64_t> permutation, Matrix<const Real> out,
                           Matrix<const Real> log_sum, std::optional<Matrix<const Real>> share,
                           std::optional<Matrix<const Real>> positive, Matrix<const Real> grad, Matrix<Real> grad_x,
                           std::optional<Matrix<Real>> grad_source, std::optional<Matrix<Real>> grad_target,
                           std::optional<Matrix<Real>> grad_scores, int num_threads) {
     nb::gil_scoped_release release;
+    const CsrArgument matrix(indptr, indices, x.shape(0));
+    const CsrArgument transposed(indptr_t, indices_t, static_cast<int64_t>(indptr.size()) - 1);
     attend_backward(
-        attention<Real>(indptr, indices, x, source, target, scores, log_multiplicity, mask, heads, slope, own_row),
-        csr(indptr_t, indices_t, static_cast<int64_t>(indptr.size()) - 1), permutation.data(),
+        attention<Real>(matrix, x, source, target, scores, log_multiplicity, mask, heads, slope, own_row),
+        *transposed, permutation.data(),
         Attended<const Real>{out.data(), log_sum.data(), data_of(share), data_of(positive)}, grad.data(),
         AttentionGradients<Real>{grad_x.data(), data_of(grad_source), data_of(grad_target), data_of(grad_scores)},
         num_threads);

@@ -6,18 +6,24 @@
 from gnnscale.ops._backend import backend, backend_reason
 from gnnscale.ops.attention import attend, attend_edges
 from gnnscale.ops.dropout import dropout
+from gnnscale.ops.extremes import extremes
 from gnnscale.ops.gather import gather_rows
-from gnnscale.ops.sampling import Hop, sample_neighbors
+from gnnscale.ops.sampling import Hop, sample_labor, sample_neighbors
 from gnnscale.ops.sparse import spmm, transpose_csr
+from gnnscale.ops.sparse_rows import SparseMatrix, multiply_rows
 
 __all__ = [
     "Hop",
+    "SparseMatrix",
     "attend",
     "attend_edges",
     "backend",
     "backend_reason",
     "dropout",
+    "extremes",
     "gather_rows",
+    "multiply_rows",
+    "sample_labor",
     "sample_neighbors",
     "spmm",
     "transpose_csr",

@@ -1,7 +1,7 @@
 """Operations as torch operators, ``torch.ops.gnnscale.*``: what `torch.compile` calls and does not look into.
 
-A plain call does not go through them, as each would cost some 20 us more. Registration needs torch 2.4; before, there are
-no operators, and `torch.compile` breaks its graph at our operations.
+A plain call does not go through them, which would take it longer than a small product. Registration needs torch 2.4;
+before, there are no operators, and `torch.compile` breaks its graph at our operations.
 """
 
 from collections.abc import Callable

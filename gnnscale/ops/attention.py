@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
 from gnnscale.ops._library import OPERATORS, define, differentiate
-from gnnscale.ops.sparse import Transposed, _check_structure, transpose_csr
+from gnnscale.ops.sparse import Transposed, check_structure, new_rows, transpose_csr
 
 _NONE = (None, None, None)
 
@@ -158,7 +158,7 @@ def _check(
     own_row: bool,
     training: bool = False,
 ) -> None:
-    _check_structure(indptr, indices)
+    check_structure(indptr, indices)
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
@@ -216,12 +216,14 @@ def _attend(
         return reference.attend(indptr.long(), indices, *values, negative_slope, own_row, training)
     num_dst, heads = len(indptr) - 1, _heads(source, scores)
     keeps = training and source is not None
-    out, log_sum = x.new_empty(num_dst, x.shape[1]), x.new_empty(num_dst, heads)
+    out, log_sum = new_rows(num_dst, x.shape[1], x.dtype), x.new_empty(num_dst, heads)
     share = x.new_empty(num_dst if keeps else 0, heads)
-    positive = x.new_empty(num_dst if keeps else 0, x.shape[1])
+    positive = new_rows(num_dst if keeps else 0, x.shape[1], x.dtype)
     kept = (share, positive) if keeps else (None, None)
     threads = torch.get_num_threads()
-    native.attend(*_csr(indptr, indices), *values, heads, negative_slope, own_row, out, log_sum, *kept, threads)
+    native.attend(
+        indptr.contiguous(), indices.contiguous(), *values, heads, negative_slope, own_row, out, log_sum, *kept, threads
+    )
     return out, log_sum, share, positive
 
 
@@ -253,16 +255,18 @@ def _gradients(
     if indptr_t is None or indices_t is None or permutation is None:
         indptr_t, indices_t, permutation = transpose_csr(indptr, indices, len(x))
     heads, by_edge = _heads(source, scores), source is None
-    gradients = [torch.empty_like(x, memory_format=torch.contiguous_format)]
+    gradients = [new_rows(len(x), x.shape[1], x.dtype)]
     for count, there in ((len(x), not by_edge), (len(indptr) - 1, not by_edge), (len(indices), by_edge)):
         gradients.append(x.new_empty(count if there else 0, heads))
     native.attend_backward(
-        *_csr(indptr, indices),
+        indptr.contiguous(),
+        indices.contiguous(),
         *values,
         heads,
         negative_slope,
         own_row,
-        *_csr(indptr_t, indices_t),
+        indptr_t.contiguous(),
+        indices_t.contiguous(),
         permutation.contiguous(),
         out,
         log_sum,
@@ -284,13 +288,6 @@ def _heads(source: Tensor | None, scores: Tensor | None) -> int:
 
 def _plain(value: Tensor | None) -> Tensor | None:
     return None if value is None else value.detach().contiguous()
-
-
-def _csr(indptr: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Give the arrays in the types that the native code has; what does not fit into int32 fits no matrix either."""
-    if indices.dtype != torch.int32:
-        indices = indices.clamp(-1, 2**31 - 1).int()
-    return indptr.long().contiguous(), indices.contiguous()
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

@@ -57,19 +57,34 @@ def dropout(x: Tensor, p: float, *, key: int | None = None) -> Tensor:
         raise TypeError(f"x must be a torch tensor; got {type(x).__name__}.")
     if not x.is_floating_point():
         raise TypeError(f"x must be of a floating dtype; got {str(x.dtype).removeprefix('torch.')}.")
+    if _probability(p) == 0:
+        return x
+    return _Dropout.apply(x, *mask_of(p, key))
+
+
+def mask_of(p: float, key: int | None = None) -> tuple[int, int]:
+    """What a mask is made from: of 65536 elements, how many stay; and the key, drawn where it is None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `dropout`.
+    """
+    keep = max(1, round((1 - _probability(p)) * 65536))
+    if key is None:
+        return keep, int(torch.randint(2**62, (), device="cpu"))
+    key = operator.index(key)
+    if not 0 <= key < 2**64:
+        raise ValueError(f"key is {key}; it must lie in [0, 2**64), as key_of gives it.")
+    return keep, key
+
+
+def _probability(p: float) -> float:
     if not isinstance(p, Real):
         raise TypeError(f"p must be a number; got {type(p).__name__}.")
     if not 0 <= p < 1:
         raise ValueError(f"p is {p}; it must be at least 0 and less than 1.")
-    if key is not None:
-        key = operator.index(key)
-        if not 0 <= key < 2**64:
-            raise ValueError(f"key is {key}; it must lie in [0, 2**64), as key_of gives it.")
-    if p == 0:
-        return x
-    if key is None:
-        key = int(torch.randint(2**62, (), device="cpu"))
-    return _Dropout.apply(x, max(1, round((1 - p) * 65536)), key)
+    return p
 
 
 class _Dropout(torch.autograd.Function):

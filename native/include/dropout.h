@@ -12,7 +12,14 @@
 
 #include <cstdint>
 
+#include "random.h"
+
 namespace gnnscale {
+
+// The bits that decide on one element.
+inline uint64_t dropout_bits(uint64_t key, uint64_t element) {
+    return fold(key, (element >> 8) * 64 + (element & 63)) >> 16 * (element >> 6 & 3) & 0xFFFF;
+}
 
 void dropout(const float* x, int64_t size, int64_t keep, uint64_t key, float* out, int num_threads);
 
