@@ -8,10 +8,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from gnnscale.csc import CSC
-from gnnscale.ops import Hop, extremes, spmm, transpose_csr
+from gnnscale.ops import Hop, attend, attend_edges, extremes, spmm, transpose_csr
 
 NORMS = ("sym", "mean", "sum", "both", "in", "left")
 
@@ -249,54 +248,31 @@ class Adjacency:
         dropout: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Attention over the in-edges and the own row; :meth:`gnnscale.layer.Layer.attend` has the formula."""
-        # One row a head, so that its edges lie side by side, as spmm wants its weights.
-        from_sources, from_targets = source_scores.t().contiguous(), target_scores.t().contiguous()
-        sources, targets = self.hop.indices, self.destinations
-        edges = from_sources.index_select(1, sources) + from_targets.index_select(1, targets)
-        edges = functional.leaky_relu(edges, negative_slope)
-        own = functional.leaky_relu(from_sources[:, : self.num_dst] + from_targets, negative_slope)
-        if self._log_multiplicity is not None:
-            edges = edges + self._log_multiplicity.to(edges.dtype)
-
-        return self._softmax_sum(edges, own, x, dropout)
+        return attend(
+            self.hop.indptr,
+            self.hop.indices,
+            x,
+            source_scores,
+            target_scores,
+            negative_slope=negative_slope,
+            own_row=True,
+            log_multiplicity=_like(self._log_multiplicity, x),
+            mask=_mask(dropout, x, len(self.hop.indices) + self.num_dst, source_scores.shape[1]),
+            transposed=self.transposed if _wants_gradient(x, source_scores, target_scores) else None,
+        )
 
     def attend_edges(self, scores: Tensor, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
         """Attention over the in-edges alone; :meth:`gnnscale.layer.Layer.attend_edges` has the formula."""
         multiplicity, _ = self.normalised("sum")
-        edges = scores.t().contiguous()
-        if multiplicity is not None:
-            edges = edges + multiplicity.log().to(edges.dtype)
-        return self._softmax_sum(edges, None, x, dropout)
-
-    def _softmax_sum(self, edges: Tensor, own: Tensor | None, x: Tensor, dropout: Callable[[Tensor], Tensor]) -> Tensor:
-        """Rows weighted by the softmax of scores of shapes (H, E) and, for the own row, (H, num_dst)."""
-        targets = self.destinations
-        # The softmax does not change where all scores of a row become smaller by their largest.
-        largest = _row_max(self.hop.indptr, edges.detach())
-        if own is None:
-            largest = largest.masked_fill(largest.isinf(), 0.0)
-            edges = (edges - largest.index_select(1, targets)).exp()
-            total = torch.zeros_like(largest).index_add(1, targets, edges)
-            total = torch.where(total > 0, total, torch.ones_like(total))  # a row without edges becomes zeros
-        else:
-            largest = torch.maximum(largest, own.detach())
-            edges, own = (edges - largest.index_select(1, targets)).exp(), (own - largest).exp()
-            total = own.index_add(1, targets, edges)
-
-        # Dividing the sums costs less than dividing the weight of each edge, and commutes with dropout.
-        transposed = self.transposed if x.requires_grad else None
-        heads = x.view(self.num_src, len(edges), -1).unbind(1)
-        out = [
-            spmm(self.hop.indptr, self.hop.indices, on_edges, rows, transposed=transposed)
-            for on_edges, rows in zip(dropout(edges), heads, strict=True)
-        ]
-        if own is not None:
-            own = dropout(own)
-            out = [
-                sums + on_own.unsqueeze(1) * rows[: self.num_dst]
-                for sums, on_own, rows in zip(out, own, heads, strict=True)
-            ]
-        return (torch.stack(out, 1) / total.t().unsqueeze(2)).flatten(1)
+        return attend_edges(
+            self.hop.indptr,
+            self.hop.indices,
+            x,
+            scores,
+            log_multiplicity=None if multiplicity is None else multiplicity.log().to(x.dtype),
+            mask=_mask(dropout, x, *scores.shape),
+            transposed=self.transposed if _wants_gradient(x, scores) else None,
+        )
 
     def reduce(self, x: Tensor, reduction: str) -> Tensor:
         """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
@@ -304,7 +280,16 @@ class Adjacency:
         return extremes(self.hop.indptr, self.hop.indices, x, largest=reduction == "max", transposed=transposed)
 
 
-def _row_max(indptr: Tensor, values: Tensor) -> Tensor:
-    """The largest of each row's values, shape (H, num_rows), from shape (H, E); -inf where a row has none."""
-    offsets = indptr.long().expand(len(values), -1).contiguous()
-    return torch.segment_reduce(values, "max", offsets=offsets, axis=1, initial=float("-inf"), unsafe=True)
+def _like(values: Tensor | None, x: Tensor) -> Tensor | None:
+    return None if values is None else values.to(x.dtype)
+
+
+def _mask(dropout: Callable[[Tensor], Tensor], x: Tensor, num_edges: int, heads: int) -> Tensor | None:
+    """What attention weights of shape (num_edges, heads) are multiplied by; None where nothing is dropped."""
+    ones = x.new_ones(()).expand(num_edges, heads)
+    mask = dropout(ones)
+    return None if mask is ones else mask
+
+
+def _wants_gradient(*values: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(value.requires_grad for value in values)

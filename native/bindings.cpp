@@ -5,6 +5,7 @@ namespace nb = nanobind;
 
 namespace gnnscale {
 
+void bind_attention(nb::module_& m);
 void bind_history(nb::module_& m);
 void bind_rmat(nb::module_& m);
 void bind_rows(nb::module_& m);
@@ -26,6 +27,7 @@ NB_MODULE(_native, m) {
     bind_sparse(m);
     bind_sparse_rows(m);
     bind_rows(m);
+    bind_attention(m);
     bind_history(m);
     bind_rmat(m);
 }

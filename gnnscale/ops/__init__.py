@@ -4,6 +4,7 @@
 """
 
 from gnnscale.ops._backend import backend, backend_reason
+from gnnscale.ops.attention import attend, attend_edges
 from gnnscale.ops.dropout import dropout
 from gnnscale.ops.extremes import extremes
 from gnnscale.ops.gather import gather_rows
@@ -14,6 +15,8 @@ from gnnscale.ops.sparse_rows import SparseMatrix, multiply_rows
 __all__ = [
     "Hop",
     "SparseMatrix",
+    "attend",
+    "attend_edges",
     "backend",
     "backend_reason",
     "dropout",

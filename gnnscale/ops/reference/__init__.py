@@ -1,9 +1,11 @@
 """The operations in plain torch: what the native ones are compared with, and what runs in their place.
 
 The functions take arguments that have been checked and have the native module's contracts
-(``native/include/*.h``); all but `spmm`, `sddmm`, `extremes_backward` and `multiply_rows` give bit for bit the same.
+(``native/include/*.h``); all but sums of floating-point numbers (products and attention)
+are the same bit for bit.
 """
 
+from gnnscale.ops.reference.attention import attend, attend_backward
 from gnnscale.ops.reference.dropout import dropout
 from gnnscale.ops.reference.extremes import extremes, extremes_backward
 from gnnscale.ops.reference.gather import gather_rows
@@ -17,6 +19,8 @@ from gnnscale.ops.reference.walks import random_walks, top_visits, walk_ends
 
 __all__ = [
     "append_nodes",
+    "attend",
+    "attend_backward",
     "check_csr",
     "column_sums",
     "distinct_nodes",

@@ -1,0 +1,355 @@
+"""Attention over edges: softmax of scores and weighted sum in one operation, all heads at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gnnscale.ops import reference
+from gnnscale.ops._backend import native
+from gnnscale.ops._library import OPERATORS, define, differentiate
+from gnnscale.ops.sparse import Transposed, check_structure, new_rows, transpose_csr
+
+_NONE = (None, None, None)
+
+
+def attend(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    source: Tensor,
+    target: Tensor,
+    *,
+    negative_slope: float = 0.2,
+    own_row: bool = False,
+    log_multiplicity: Tensor | None = None,
+    mask: Tensor | None = None,
+    transposed: Transposed | None = None,
+) -> Tensor:
+    """Weigh the rows at a row's edges by the softmax of LeakyReLU(source[u] + target[v]), head by head.
+
+    Graph attention (Veličković et al. 2018, eq. 3 and 4): ``out[v] = Σ_e mask[e] a_e x[u_e]`` over the edges e of row
+    v, from columns u_e, where a_e is the softmax of LeakyReLU(source[u_e] + target[v]) + log_multiplicity[e]. The
+    largest score of a row is taken off first, so no exponential overflows.
+
+    Differentiable once in `x`, `source` and `target`. Neither direction makes anything of the size of the edges. On
+    the CPU it uses up to ``torch.get_num_threads()`` threads; the result does not depend on their number.
+    ``torch.ops.gnnscale.attend`` is the same as an operator, which `torch.compile` does not look into.
+
+    Parameters
+    ----------
+    indptr : Tensor
+        (num_dst + 1,) int32 or int64.
+    indices : Tensor
+        (num_edges,) int32 or int64, each in [0, num_src).
+    x : Tensor
+        (num_src, H·D) float32 or float64: D columns a head, head after head.
+    source : Tensor
+        (num_src, H), of the dtype of `x`.
+    target : Tensor
+        (num_dst, H), of the dtype of `x`.
+    negative_slope : float, default 0.2
+        Of the LeakyReLU.
+    own_row : bool, default False
+        Whether each row has one more edge, from the column of its own number; num_dst is at most num_src then.
+    log_multiplicity : Tensor, optional
+        (num_edges,), of the dtype of `x`: the logarithm of the number of edges that each one stands for, -inf for
+        none; 0 where absent. No gradient flows into it.
+    mask : Tensor, optional
+        (num_edges, H), or (num_edges + num_dst, H) with `own_row`, whose edges come last: what the weights are
+        multiplied by after the softmax (dropout). No gradient flows into it.
+    transposed : tuple of Tensor, optional
+        What `transpose_csr` gives for this structure. Without it the gradient makes it anew, so pass it for a
+        structure used more than once.
+
+    Returns
+    -------
+    Tensor
+        (num_dst, H·D); zero where a row has no edge.
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape or a device does not fit, or the arrays are no CSR matrix with num_src columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gnnscale.ops import attend
+    >>> x, score = torch.tensor([[1.0], [2.0], [4.0]]), torch.zeros(3, 1)
+    >>> attend(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), x, score, score[:2]).tolist()
+    [[2.5], [2.0]]
+    """
+    structure = transposed or _NONE
+    return _attention(
+        indptr, indices, x, source, target, None, log_multiplicity, mask, *structure, negative_slope, own_row
+    )
+
+
+def attend_edges(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    scores: Tensor,
+    *,
+    log_multiplicity: Tensor | None = None,
+    mask: Tensor | None = None,
+    transposed: Transposed | None = None,
+) -> Tensor:
+    """Weigh the rows at a row's edges by the softmax of given scores, head by head.
+
+    As `attend`, with scores of one's own (GATv2, dot products). Differentiable once in `x` and `scores`.
+
+    Parameters
+    ----------
+    indptr, indices, x, log_multiplicity, mask, transposed
+        As of `attend`.
+    scores : Tensor
+        (num_edges, H), of the dtype of `x`.
+
+    Returns
+    -------
+    Tensor
+        (num_dst, H·D); zero where a row has no edge.
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape or a device does not fit, or the arrays are no CSR matrix with num_src columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gnnscale.ops import attend_edges
+    >>> x, scores = torch.tensor([[1.0], [2.0], [4.0]]), torch.tensor([[0.0], [3.0], [5.0]]).log()
+    >>> attend_edges(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), x, scores).tolist()
+    [[4.0], [2.0]]
+    """
+    structure = transposed or _NONE
+    return _attention(indptr, indices, x, None, None, scores, log_multiplicity, mask, *structure, 0.0, False)
+
+
+def _attention(*inputs: Any) -> Tensor:
+    training = torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs[2:6])
+    if OPERATORS and torch.compiler.is_compiling():
+        return torch.ops.gnnscale.attend(*inputs, training)[0]
+    _check(*inputs)
+    return _Attention.apply(*inputs, training)
+
+
+def _check(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    source: Tensor | None,
+    target: Tensor | None,
+    scores: Tensor | None,
+    log_multiplicity: Tensor | None,
+    mask: Tensor | None,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    permutation: Tensor | None,
+    negative_slope: float,
+    own_row: bool,
+    training: bool = False,
+) -> None:
+    check_structure(indptr, indices)
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
+    if x.dim() != 2:
+        raise ValueError(f"x must have two dimensions, (num_src, H * D); its shape is {tuple(x.shape)}.")
+    num_edges, num_dst, num_src = len(indices), len(indptr) - 1, len(x)
+    if own_row and num_dst > num_src:
+        raise ValueError(f"own_row needs a column for each row; there are {num_dst} rows and {num_src} columns.")
+    first = scores if source is None else source
+    if first is None:
+        raise ValueError("scores are missing; give source and target, or scores of the edges.")
+    heads = first.shape[-1] if first.dim() == 2 else 0
+    wanted: list[tuple[str, Tensor | None, tuple[int, ...]]] = [
+        ("source", source, (num_src, heads)),
+        ("target", target, (num_dst, heads)),
+        ("scores", scores, (num_edges, heads)),
+        ("log_multiplicity", log_multiplicity, (num_edges,)),
+        ("mask", mask, (num_edges + own_row * num_dst, heads)),
+    ]
+    for name, value, shape in wanted:
+        if value is None:
+            continue
+        if value.dtype != x.dtype:
+            raise TypeError(f"{name} is {value.dtype} and x is {x.dtype}; give both the same dtype.")
+        if value.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; here it has to be {shape}.")
+    if not heads or x.shape[1] % heads:
+        raise ValueError(f"x has {x.shape[1]} columns, which {heads} heads cannot share equally.")
+    for name, value, _ in [("indices", indices, ()), ("x", x, ()), *wanted]:
+        if value is not None and value.device != indptr.device:
+            raise ValueError(f"{name} is on {value.device} and indptr on {indptr.device}; move it there.")
+    if indptr_t is not None and indices_t is not None and permutation is not None:
+        if len(indptr_t) != num_src + 1 or not len(indices_t) == len(permutation) == num_edges:
+            raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+
+
+def _attend(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    source: Tensor | None,
+    target: Tensor | None,
+    scores: Tensor | None,
+    log_multiplicity: Tensor | None,
+    mask: Tensor | None,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    permutation: Tensor | None,
+    negative_slope: float,
+    own_row: bool,
+    training: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Forward: the result, and what the gradient needs of it; the transpose is for the gradient alone."""
+    values = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
+    if native is None or x.device.type != "cpu":
+        return reference.attend(indptr.long(), indices, *values, negative_slope, own_row, training)
+    num_dst, heads = len(indptr) - 1, _heads(source, scores)
+    keeps = training and source is not None
+    out, log_sum = new_rows(num_dst, x.shape[1], x.dtype), x.new_empty(num_dst, heads)
+    share = x.new_empty(num_dst if keeps else 0, heads)
+    positive = new_rows(num_dst if keeps else 0, x.shape[1], x.dtype)
+    kept = (share, positive) if keeps else (None, None)
+    threads = torch.get_num_threads()
+    native.attend(
+        indptr.contiguous(), indices.contiguous(), *values, heads, negative_slope, own_row, out, log_sum, *kept, threads
+    )
+    return out, log_sum, share, positive
+
+
+def _gradients(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    source: Tensor | None,
+    target: Tensor | None,
+    scores: Tensor | None,
+    log_multiplicity: Tensor | None,
+    mask: Tensor | None,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    permutation: Tensor | None,
+    negative_slope: float,
+    own_row: bool,
+    out: Tensor,
+    log_sum: Tensor,
+    share: Tensor,
+    positive: Tensor,
+    grad: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Give the gradients in x, source, target and scores; what is not there has one without elements."""
+    values = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
+    of_out, grad = (out, log_sum, share, positive), grad.contiguous()
+    if native is None or x.device.type != "cpu":
+        return reference.attend_backward(indptr.long(), indices, *values, negative_slope, own_row, *of_out, grad)
+    if indptr_t is None or indices_t is None or permutation is None:
+        indptr_t, indices_t, permutation = transpose_csr(indptr, indices, len(x))
+    heads, by_edge = _heads(source, scores), source is None
+    gradients = [new_rows(len(x), x.shape[1], x.dtype)]
+    for count, there in ((len(x), not by_edge), (len(indptr) - 1, not by_edge), (len(indices), by_edge)):
+        gradients.append(x.new_empty(count if there else 0, heads))
+    native.attend_backward(
+        indptr.contiguous(),
+        indices.contiguous(),
+        *values,
+        heads,
+        negative_slope,
+        own_row,
+        indptr_t.contiguous(),
+        indices_t.contiguous(),
+        permutation.contiguous(),
+        out,
+        log_sum,
+        None if by_edge else share,
+        None if by_edge else positive,
+        grad,
+        gradients[0],
+        *((None, None, gradients[3]) if by_edge else (gradients[1], gradients[2], None)),
+        torch.get_num_threads(),
+    )
+    return gradients[0], gradients[1], gradients[2], gradients[3]
+
+
+def _heads(source: Tensor | None, scores: Tensor | None) -> int:
+    first = scores if source is None else source
+    assert first is not None
+    return first.shape[1]
+
+
+def _plain(value: Tensor | None) -> Tensor | None:
+    return None if value is None else value.detach().contiguous()
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    *tensors, ctx.negative_slope, ctx.own_row, _ = inputs
+    ctx.save_for_backward(*tensors, *output)
+
+
+def _backward_of(gradients: Any) -> Any:
+    def backward(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+        *tensors, out, log_sum, share, positive = ctx.saved_tensors
+        found = gradients(*tensors, ctx.negative_slope, ctx.own_row, out, log_sum, share, positive, grad)
+        found = [each if wanted else None for each, wanted in zip(found, ctx.needs_input_grad[2:6], strict=True)]
+        return None, None, *found, *(None,) * 8
+
+    return backward
+
+
+class _Attention(torch.autograd.Function):
+    """One pass over the transpose gives the gradients in the rows and the scores."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        results = _attend(*inputs)
+        if inputs[-1]:
+            _remember(ctx, inputs, results)
+        return results[0]
+
+    backward = staticmethod(once_differentiable(_backward_of(_gradients)))
+
+
+def _checked(*inputs: Any) -> tuple[Tensor, ...]:
+    _check(*inputs)
+    return _attend(*inputs)
+
+
+def _like(*inputs: Any) -> tuple[Tensor, ...]:
+    indptr, x, source, scores, training = inputs[0], inputs[2], inputs[3], inputs[5], inputs[-1]
+    num_dst, heads = len(indptr) - 1, (scores if source is None else source).shape[1]
+    kept = num_dst if training and source is not None else 0
+    shapes = (num_dst, x.shape[1]), (num_dst, heads), (kept, heads), (kept, x.shape[1])
+    return tuple(x.new_empty(shape) for shape in shapes)
+
+
+def _gradients_like(*inputs: Any) -> tuple[Tensor, ...]:
+    indptr, indices, x, source, _, scores = inputs[:6]
+    heads, given = (scores if source is None else source).shape[1], source is not None
+    counts = (len(x) * given, (len(indptr) - 1) * given, len(indices) * (not given))
+    return x.new_empty(x.shape), *(x.new_empty(count, heads) for count in counts)
+
+
+_INPUTS = (
+    "Tensor indptr, Tensor indices, Tensor x, Tensor? source, Tensor? target, Tensor? scores, "
+    "Tensor? log_multiplicity, Tensor? mask, Tensor? indptr_t, Tensor? indices_t, Tensor? permutation, "
+    "float negative_slope, bool own_row"
+)
+_FOUR = "(Tensor, Tensor, Tensor, Tensor)"
+
+define("attend", f"({_INPUTS}, bool training) -> {_FOUR}", _checked, _like)
+define(
+    "attend_backward",
+    f"({_INPUTS}, Tensor out, Tensor log_sum, Tensor share, Tensor positive, Tensor grad) -> {_FOUR}",
+    _gradients,
+    _gradients_like,
+)
+differentiate("attend", _remember, lambda: _backward_of(torch.ops.gnnscale.attend_backward))
