@@ -12,6 +12,7 @@
 #include "buffer.h"
 #include "csr.h"
 #include "sampling.h"
+#include "tensor.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -19,9 +20,9 @@ using namespace nb::literals;
 namespace gnnscale {
 
 template <class T>
-using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Vector = TensorView<T, 1>;
 template <class T>
-using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Matrix = TensorView<T, 2>;
 
 template <class T>
 nb::object to_tensor(Buffer<T>&& buffer) {
