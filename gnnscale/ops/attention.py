@@ -189,9 +189,9 @@ def _check(
     for name, value, _ in [("indices", indices, ()), ("x", x, ()), *wanted]:
         if value is not None and value.device != indptr.device:
             raise ValueError(f"{name} is on {value.device} and indptr on {indptr.device}; move it there.")
-    if indptr_t is not None and indices_t is not None and permutation is not None:
-        if len(indptr_t) != num_src + 1 or not len(indices_t) == len(permutation) == num_edges:
-            raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+    lengths = [len(part) for part in (indptr_t, indices_t, permutation) if part is not None]
+    if lengths and lengths != [num_src + 1, num_edges, num_edges]:
+        raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
 
 
 def _attend(
@@ -211,9 +211,10 @@ def _attend(
     training: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Forward: the result, and what the gradient needs of it; the transpose is for the gradient alone."""
-    values = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
+    values: Any = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
     if native is None or x.device.type != "cpu":
-        return reference.attend(indptr.long(), indices, *values, negative_slope, own_row, training)
+        arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, training)
+        return reference.attend(*arguments)
     num_dst, heads = len(indptr) - 1, _heads(source, scores)
     keeps = training and source is not None
     out, log_sum = new_rows(num_dst, x.shape[1], x.dtype), x.new_empty(num_dst, heads)
@@ -248,10 +249,11 @@ def _gradients(
     grad: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Give the gradients in x, source, target and scores; what is not there has one without elements."""
-    values = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
+    values: Any = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
     of_out, grad = (out, log_sum, share, positive), grad.contiguous()
     if native is None or x.device.type != "cpu":
-        return reference.attend_backward(indptr.long(), indices, *values, negative_slope, own_row, *of_out, grad)
+        arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, *of_out, grad)
+        return reference.attend_backward(*arguments)
     if indptr_t is None or indices_t is None or permutation is None:
         indptr_t, indices_t, permutation = transpose_csr(indptr, indices, len(x))
     heads, by_edge = _heads(source, scores), source is None
@@ -315,7 +317,7 @@ class _Attention(torch.autograd.Function):
             _remember(ctx, inputs, results)
         return results[0]
 
-    backward = staticmethod(once_differentiable(_backward_of(_gradients)))
+    backward = staticmethod(once_differentiable(_backward_of(_gradients)))  # type: ignore[assignment]
 
 
 def _checked(*inputs: Any) -> tuple[Tensor, ...]:
