@@ -5,13 +5,45 @@ from torch import Tensor
 def sample_neighbors(
     indptr: Tensor,
     indices: Tensor,
+    weight: Tensor | None,
     seeds: Tensor,
     fanouts: list[int],
     key: int,
     replace: bool,
     num_threads: int,
     narrow_limit: int,
-) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor]]]: ...
+    dense_nodes: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]: ...
+def sample_labor(
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: list[int],
+    key: int,
+    iterations: int,
+    shared: bool,
+    num_threads: int,
+    narrow_limit: int,
+    dense_nodes: int,
+) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]: ...
+def edges_between(
+    indptr: Tensor, indices: Tensor, destinations: Tensor, sources: Tensor, num_threads: int, narrow_limit: int
+) -> tuple[Tensor, Tensor, Tensor]: ...
+def edges_from(
+    indptr: Tensor, indices: Tensor, destinations: Tensor, drawn: Tensor, num_threads: int, narrow_limit: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]: ...
+def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor: ...
+def append_nodes(seeds: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]: ...
+def column_sums(
+    indptr: Tensor,
+    indices: Tensor,
+    destinations: Tensor,
+    rows: Tensor | None,
+    columns: Tensor | None,
+    weight: Tensor | None,
+) -> tuple[Tensor, Tensor]: ...
+def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor: ...
+def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> tuple[Tensor, Tensor]: ...
 def random_walks(
     indptr: Tensor,
     indices: Tensor,
@@ -32,17 +64,30 @@ def walk_ends(
     out: Tensor,
     num_threads: int,
 ) -> None: ...
+def top_visits(
+    visited: Tensor, own: Tensor | None, limit: int, key: int, num_threads: int
+) -> tuple[Tensor, Tensor, Tensor]: ...
 def gather_rows(source: Tensor, index: Tensor, out: Tensor, num_threads: int) -> None: ...
+def gather_new_rows(source: Tensor, index: Tensor, num_threads: int) -> Tensor: ...
 def spmm(
     indptr: Tensor,
     indices: Tensor,
-    weight: Tensor | None,
+    weights: Tensor | None,
+    order: Tensor | None,
     diagonal: Tensor | None,
     x: Tensor,
-    out: Tensor,
+    out: Tensor | None,
+    rows: Tensor | None,
+    dots: Tensor | None,
     num_threads: int,
 ) -> None: ...
-def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor, out: Tensor, num_threads: int) -> None: ...
+def extremes(
+    indptr: Tensor, indices: Tensor, x: Tensor, largest: bool, out: Tensor, ties: Tensor | None, num_threads: int
+) -> None: ...
+def extremes_backward(
+    indptr_t: Tensor, indices_t: Tensor, x: Tensor, extreme: Tensor, share: Tensor, grad: Tensor, num_threads: int
+) -> None: ...
+def recycled(rows: int, width: int) -> Tensor: ...
 def transpose_csr(
     indptr: Tensor, indices: Tensor, indptr_t: Tensor, indices_t: Tensor, permutation: Tensor
 ) -> None: ...
@@ -60,6 +105,16 @@ def multiply_rows(
     num_threads: int,
 ) -> None: ...
 def dropout(x: Tensor, keep: int, key: int, out: Tensor, num_threads: int) -> None: ...
+def draw_rmat(
+    levels: int,
+    table: Tensor,
+    relabel: Tensor,
+    key: int,
+    draws: int,
+    most: int,
+    directed: bool,
+    num_threads: int,
+) -> tuple[Tensor, Tensor, int]: ...
 
 class RowTable:
     def __init__(

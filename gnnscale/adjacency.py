@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gnnscale.csc import CSC
-from gnnscale.ops import Hop, spmm, transpose_csr
+from gnnscale.ops import Hop, extremes, spmm, transpose_csr
 
 NORMS = ("sym", "mean", "sum", "both", "in", "left")
 
@@ -60,16 +60,9 @@ class Adjacency:
         self.num_dst = hop.indptr.numel() - 1
         self.num_src = num_src
         self.importance = importance
-        whole = nodes is csc.nodes
-        sources = nodes[:num_src]
         self._csc: CSC | None = csc
-        self.nodes: Tensor | None = sources
+        self.nodes: Tensor | None = nodes if nodes is csc.nodes else nodes[:num_src]
         self.replaced_degree = None if degree is None else degree[:num_src]
-        if self.replaced_degree is not None:
-            self.degree = self.replaced_degree
-        else:
-            self.degree = csc.degree if whole else csc.degree[sources]
-        self._loops = None if csc.loops is None else csc.loops if whole else csc.loops[sources]
         if weight is None and csc.weight is not None:
             weight = csc.weight[hop.positions]
         self._weight = weight
@@ -99,13 +92,11 @@ class Adjacency:
             num_dst=hop.indptr.numel() - 1,
             num_src=num_src,
             importance=None,
-            degree=degree,
             replaced_degree=degree,
             replaced_weight=weight,
             _weight=weight,
             _csc=None,
             nodes=None,
-            _loops=None,
             _diagonal=None,
             _normalised={},
         )
@@ -125,10 +116,27 @@ class Adjacency:
             _diagonal=self._diagonal,
             _normalised={},
         )
-        for name in ("importance", "degree", "replaced_degree", "replaced_weight", "_loops", "_weight"):
+        for name in ("importance", "replaced_degree", "replaced_weight", "_weight"):
             value = getattr(self, name)
             setattr(moved, name, None if value is None else value.to(device, non_blocking=True))
         return moved
+
+    @cached_property
+    def degree(self) -> Tensor:
+        """Shape (num_src,), float32: in-degrees in the whole graph, or those that replace them."""
+        if self.replaced_degree is not None:
+            return self.replaced_degree
+        return self._of_sources(self._csc.degree)  # type: ignore[union-attr]
+
+    @cached_property
+    def _loops(self) -> Tensor | None:
+        """Shape (num_src,), float32: how much of the degree is self-loops; None where there are none."""
+        return None if self._csc is None or self._csc.loops is None else self._of_sources(self._csc.loops)
+
+    def _of_sources(self, values: Tensor) -> Tensor:
+        """Of the whole graph's ``values``, shape (N,), those of the sources, where the edges are."""
+        whole = self.nodes is self._csc.nodes  # type: ignore[union-attr]
+        return (values if whole else values[self.nodes]).to(self.hop.indices.device, non_blocking=True)
 
     @cached_property
     def destinations(self) -> Tensor:
@@ -215,9 +223,10 @@ class Adjacency:
 
     def aggregate(self, x: Tensor, norm: str, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The estimate of Σ_u Â_vu x_u, shape (num_dst, F), for ``x`` of shape (num_src, F)."""
-        edges, own = (w if w is None else w.to(x.dtype) for w in self.normalised(norm))
+        dtype = torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+        edges, own = (w if w is None else w.to(dtype) for w in self.normalised(norm))
         if dropout is not None:
-            edges = dropout(x.new_ones(len(self.hop.indices)) if edges is None else edges)
+            edges = dropout(x.new_ones(len(self.hop.indices), dtype=dtype) if edges is None else edges)
         transposed = self.transposed if x.requires_grad else None
         return spmm(self.hop.indptr, self.hop.indices, edges, x, diagonal=own, transposed=transposed)
 
@@ -291,10 +300,8 @@ class Adjacency:
 
     def reduce(self, x: Tensor, reduction: str) -> Tensor:
         """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
-        # Ties share the gradient equally; torch.segment_reduce's is wrong for them.
-        index = self.destinations.unsqueeze(1).expand(-1, x.shape[1])
-        rows = x.index_select(0, self.hop.indices)
-        return x.new_zeros(self.num_dst, x.shape[1]).scatter_reduce(0, index, rows, f"a{reduction}", include_self=False)
+        transposed = self.transposed if x.requires_grad else None
+        return extremes(self.hop.indptr, self.hop.indices, x, largest=reduction == "max", transposed=transposed)
 
 
 def _row_max(indptr: Tensor, values: Tensor) -> Tensor:

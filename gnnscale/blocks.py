@@ -61,7 +61,7 @@ def make_block(graph: dgl.DGLGraph, adjacency: Adjacency, nodes: Tensor) -> dgl.
     )
     frames = {"node_frames": dgl.utils.extract_node_subframes_for_block(graph, [source_ids], [destination_ids])}
     if adjacency.replaced_weight is None:
-        edge_ids = CSC.of(graph).edge_ids[hop.positions].to(graph.idtype)
+        edge_ids = CSC.of(graph).ids_of(hop.positions).to(graph.idtype)
         frames["edge_frames"] = dgl.utils.extract_edge_subframes(graph, [edge_ids])
     dgl.utils.set_new_frames(block, **frames)
     if adjacency.replaced_weight is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +17,8 @@ from gnnscale._dgl import dgl
 # DGL converts a graph's arrays at each look, and the samplers look at every batch. Each entry stands beside what
 # it was made from, so that a graph that was changed in place is read again.
 _known: WeakKeyDictionary[dgl.DGLGraph, tuple[object, Tensor | None, int | None, CSC]] = WeakKeyDictionary()
+
+_CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +31,8 @@ class CSC:
         Shape (N + 1,), int64.
     indices : Tensor
         Shape (E,), the source of each edge; int32 where the node ids fit, else int64.
-    edge_ids : Tensor
-        Shape (E,), int64: DGL's id of each edge.
+    edge_order : Tensor or None
+        Shape (E,), integers: DGL's id of each edge; None where edges are numbered in this order.
     weight : Tensor or None
         Shape (E,), float32: ``graph.edata["weight"]`` in this order, None for an unweighted graph.
     degree : Tensor
@@ -40,7 +45,7 @@ class CSC:
 
     indptr: Tensor
     indices: Tensor
-    edge_ids: Tensor
+    edge_order: Tensor | None
     weight: Tensor | None
     degree: Tensor
     loops: Tensor | None
@@ -49,6 +54,15 @@ class CSC:
     @property
     def num_nodes(self) -> int:
         return self.nodes.numel()
+
+    @cached_property
+    def edge_ids(self) -> Tensor:
+        """Shape (E,), int64: DGL's id of each edge."""
+        return torch.arange(self.indices.numel()) if self.edge_order is None else self.edge_order.long()
+
+    def ids_of(self, positions: Tensor) -> Tensor:
+        """DGL's ids of the edges at some positions; unlike :attr:`edge_ids`, without an array of all."""
+        return positions if self.edge_order is None else self.edge_order[positions]
 
     @cached_property
     def weight_sums(self) -> Tensor | None:
@@ -94,32 +108,62 @@ class CSC:
         if graph.device.type != "cpu":
             raise ValueError(f"graph is on {graph.device}; give it in host memory: graph.to('cpu')")
         num_nodes = graph.num_nodes()
+        # Of a graph that was made from these arrays, they are DGL's own; edges in their order have no ids.
         indptr, indices, edge_ids = graph.adj_tensors("csc")
-        indptr, edge_ids = indptr.long().contiguous(), edge_ids.long().contiguous()
+        edge_order = edge_ids if edge_ids.numel() == indices.numel() else None
+        indptr = _on_huge_pages(indptr, torch.int64)
         if weight is not None:
             if weight.dim() != 1:
                 raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
-            weight = weight[edge_ids].float()
+            weight = (weight if edge_order is None else weight[edge_order.long()]).float().contiguous()
             if not bool(((weight >= 0) & weight.isfinite()).all()):
                 low, high = float(weight.min()), float(weight.max())
                 raise ValueError(
                     f"graph.edata['weight'] goes from {low:g} to {high:g}; weights of edges have to be "
                     "finite and at least 0"
                 )
-        destinations = torch.repeat_interleave(torch.arange(num_nodes), indptr.diff())
-        ones = torch.ones(indices.numel()) if weight is None else weight
-        degree = torch.zeros(num_nodes).index_add_(0, destinations, ones)
-        is_loop = indices == destinations
-        loops = None
-        if bool(is_loop.any()):
-            loops = torch.zeros(num_nodes).index_add_(0, destinations[is_loop], ones[is_loop])
+        degree, loops = _sums(indptr, indices, weight)
         fits = num_nodes <= torch.iinfo(torch.int32).max
         return cls(
             indptr=indptr,
-            indices=indices.to(torch.int32 if fits else torch.int64).contiguous(),
-            edge_ids=edge_ids,
+            indices=_of_dtype(indices, torch.int32 if fits else torch.int64),
+            edge_order=edge_order,
             weight=weight,
             degree=degree,
-            loops=loops,
+            loops=loops if bool(loops.any()) else None,
             nodes=torch.arange(num_nodes),
         )
+
+
+def _of_dtype(ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same integers, contiguous: themselves where they are that already, as a copy may be too much for memory."""
+    return ids if ids.dtype == dtype and ids.is_contiguous() else _on_huge_pages(ids, dtype)
+
+
+def _on_huge_pages(ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """A copy where random reads cost less: NumPy asks for huge pages for large arrays, and torch does not."""
+    return torch.from_numpy(np.empty(ids.numel(), str(dtype).removeprefix("torch."))).copy_(ids)
+
+
+def row_ranges(indptr: Tensor) -> Iterator[tuple[int, int]]:
+    """All rows in ranges of not too many edges: what is computed for an edge takes several times its memory."""
+    num_rows = indptr.numel() - 1
+    starts = torch.searchsorted(indptr, torch.arange(0, max(int(indptr[-1]), 1), _CHUNK)).tolist()
+    return pairwise([*starts, num_rows])
+
+
+def _sums(indptr: Tensor, indices: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Each node's weight of in-edges, and of self-loops among them, float32."""
+    num_nodes = indptr.numel() - 1
+    degree, loops = torch.zeros(num_nodes), torch.zeros(num_nodes)
+    for first, last in row_ranges(indptr):
+        rows = torch.repeat_interleave(torch.arange(first, last), indptr[first : last + 1].diff())
+        edges = slice(int(indptr[first]), int(indptr[last]))
+        is_loop = indices[edges] == rows
+        if weight is None:
+            degree[first:last] = indptr[first : last + 1].diff()
+            loops[first:last] = torch.bincount(rows[is_loop] - first, minlength=last - first)
+        else:
+            degree.index_add_(0, rows, weight[edges])
+            loops.index_add_(0, rows[is_loop], weight[edges][is_loop])
+    return degree, loops

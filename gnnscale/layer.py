@@ -13,6 +13,9 @@ from gnnscale.adjacency import Adjacency
 if TYPE_CHECKING:
     from gnnscale.batch import MiniBatch
 
+# An addition to a row somewhere in memory, in multiplications and additions of a dense product.
+_COST_OF_SUM = 8
+
 
 class Layer:
     """One layer of a batch, as a model sees it.
@@ -71,6 +74,11 @@ class Layer:
         return self._adjacency.mean_log_degree
 
     @property
+    def num_edges(self) -> int:
+        """Edges drawn."""
+        return self._adjacency.hop.indices.numel()
+
+    @property
     def edges(self) -> tuple[Tensor, Tensor]:
         """Source and destination of each drawn edge, rows of this layer, shape (E,) each, integers."""
         return self._adjacency.hop.indices, self._adjacency.destinations
@@ -102,6 +110,16 @@ class Layer:
         result has as many rows as that, which is num_dst but for samplers that add rows of their own.
         """
         return x[: self.num_dst]
+
+    def maps_first(self, in_size: int, out_size: int) -> bool:
+        """Whether a linear map from ``in_size`` to ``out_size`` columns costs less before the sum over neighbours.
+
+        Both orders give the same. Narrower rows are cheaper to add up; but a sampled layer may have many more sources
+        than destinations, and after the sum only these are mapped.
+        """
+        before = self.num_src * in_size * out_size + _COST_OF_SUM * self.num_edges * out_size
+        after = self.num_dst * in_size * out_size + _COST_OF_SUM * self.num_edges * in_size
+        return before <= after
 
     def aggregate(self, x: Tensor, norm: str = "mean", *, dropout: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """The sampler's estimate of Σ_u Â_vu x_u.

@@ -7,9 +7,11 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/vector.h>
 
+#include <stdexcept>
+
 #include "buffer.h"
+#include "csr.h"
 #include "sampling.h"
-#include "sparse.h"
 #include "tensor.h"
 
 namespace nb = nanobind;
@@ -25,8 +27,9 @@ using Matrix = TensorView<T, 2>;
 template <class T>
 nb::object to_tensor(Buffer<T>&& buffer) {
     const size_t size = buffer.size();
-    T* data = buffer.release();
-    nb::capsule owner(data, [](void* memory) noexcept { std::free(memory); });
+    T* data = buffer.data();
+    using Memory = std::shared_ptr<std::byte>;
+    nb::capsule owner(new Memory(buffer.release()), [](void* memory) noexcept { delete static_cast<Memory*>(memory); });
     return nb::cast(nb::ndarray<nb::pytorch, T, nb::ndim<1>>(data, {size}, owner));
 }
 
@@ -40,10 +43,29 @@ Csc<Index> csc(const Vector<const int64_t>& indptr, const Vector<const Index>& i
             static_cast<int64_t>(indices.size())};
 }
 
-template <class Index>
-Csr<Index> csr(const Vector<const int64_t>& indptr, const Vector<const Index>& indices, int64_t num_cols) {
-    return {indptr.data(), indices.data(), static_cast<int64_t>(indptr.size()) - 1, num_cols,
-            static_cast<int64_t>(indices.size())};
+// Any array; where its type has to be known, it is asked for.
+template <int Dim>
+using Array = TensorView<void, Dim>;
+
+constexpr nb::dlpack::dtype kBFloat16 = {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
+
+// Null for none; throws std::invalid_argument on another type.
+template <class T>
+T* data(const std::optional<Array<1>>& array) {
+    if (array && array->dtype() != nb::dtype<T>()) throw std::invalid_argument("an array has the wrong dtype.");
+    return array ? static_cast<T*>(array->data()) : nullptr;
 }
+
+// A CSR structure whose arrays have 32 or 64 bits: what the operations do not read as it is gets copied.
+class CsrArgument {
+  public:
+    CsrArgument(const Array<1>& indptr, const Array<1>& indices, int64_t num_cols);
+    const Csr<>& operator*() const { return matrix_; }
+
+  private:
+    Buffer<int64_t> wide_;
+    Buffer<int32_t> narrow_;
+    Csr<> matrix_;
+};
 
 }  // namespace gnnscale

@@ -1,5 +1,6 @@
 // The Python face of random walks.
 #include "bind.h"
+#include "visits.h"
 #include "walks.h"
 
 namespace gnnscale {
@@ -28,6 +29,19 @@ void bind_walk_ends(Vector<const int64_t> indptr, Vector<const Index> indices,
     walk_ends(csc(indptr, indices), walks(sums, starts, key, stop, num_threads), out.data());
 }
 
+nb::tuple bind_top_visits(Matrix<const int64_t> visited, std::optional<Vector<const int64_t>> own, int64_t limit,
+                          uint64_t key, int num_threads) {
+    Visited found;
+    {
+        nb::gil_scoped_release release;
+        found = top_visits({visited.data(), static_cast<int64_t>(visited.shape(0)),
+                            static_cast<int64_t>(visited.shape(1)), own ? own->data() : nullptr},
+                           limit, key, num_threads);
+    }
+    return nb::make_tuple(to_tensor(std::move(found.indptr)), to_tensor(std::move(found.nodes)),
+                          to_tensor(std::move(found.counts)));
+}
+
 template <class Index>
 void bind_index(nb::module_& m) {
     m.def("random_walks", bind_random_walks<Index>, "indptr"_a.noconvert(), "indices"_a.noconvert(),
@@ -44,6 +58,8 @@ void bind_walks(nb::module_& m) {
     // Overloads are tried in order: the usual types first.
     bind_index<int64_t>(m);
     bind_index<int32_t>(m);
+    m.def("top_visits", bind_top_visits, "visited"_a.noconvert(), "own"_a.noconvert().none(), "limit"_a, "key"_a,
+          "num_threads"_a);
 }
 
 }  // namespace gnnscale

@@ -7,11 +7,10 @@ input, which features do not want and hidden rows do.
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from measure import Way, medians
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -19,22 +18,17 @@ from torch.nn import functional
 
 from gnnscale import ops
 
-Way = Callable[[Tensor], Tensor]
 
+def passing(drop: Callable[[Tensor], Tensor], x: Tensor, upstream: Tensor | None) -> Way:
+    """Forward and, if there is a gradient to send back, backward."""
 
-def medians(ways: list[Way], x: Tensor, upstream: Tensor | None, repeats: int) -> list[float]:
-    """Give each way's median seconds; the first two rounds warm up."""
-    seconds: list[list[float]] = [[] for _ in ways]
-    for repeat in range(repeats + 2):
-        for way, times in zip(ways, seconds, strict=True):
-            start = time.perf_counter()
-            out = way(x)
-            if upstream is not None:
-                torch.autograd.grad(out, x, upstream)
-            if repeat >= 2:
-                times.append(time.perf_counter() - start)
-            del out
-    return [statistics.median(times) for times in seconds]
+    def work(n: int) -> Tensor:
+        out = drop(x)
+        if upstream is not None:
+            torch.autograd.grad(out, x, upstream)
+        return out
+
+    return work
 
 
 def main() -> None:
@@ -44,11 +38,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     args = parser.parse_args()
 
-    ways: list[Way] = [
-        lambda x: functional.dropout(x, args.p),
-        lambda x: ops.dropout(x, args.p),
-        lambda x: 2 * x,  # what reading and writing the memory costs
-    ]
+    drops: dict[str, Callable[[Tensor], Tensor]] = {
+        "torch": lambda x: functional.dropout(x, args.p),
+        "gnnscale": lambda x: ops.dropout(x, args.p),
+        "2 * x": lambda x: 2 * x,  # what reading and writing the memory costs
+    }
     table = Table(title=f"Milliseconds of dropout, p = {args.p}")
     for column in ("rows × columns", "pass", "threads", "torch", "gnnscale", "torch / gnnscale", "2 * x alone"):
         table.add_column(column, justify="left" if column in ("rows × columns", "pass") else "right")
@@ -57,9 +51,11 @@ def main() -> None:
         for backward in (False, True):
             for threads in args.threads:
                 torch.set_num_threads(threads)
-                times = medians(ways, x.requires_grad_(backward), upstream if backward else None, args.repeats)
-                theirs, ours, memory = (f"{1e3 * seconds:.1f}" for seconds in times)
-                ratio = f"{times[0] / times[1]:.1f}"
+                x.requires_grad_(backward)
+                ways = {who: passing(drop, x, upstream if backward else None) for who, drop in drops.items()}
+                times = medians(ways, args.repeats)
+                theirs, ours, memory = (f"{1e3 * seconds:.1f}" for seconds in times.values())
+                ratio = f"{times['torch'] / times['gnnscale']:.1f}"
                 name = "forward + backward" if backward else "forward"
                 table.add_row(f"{rows:,} × {columns:,}", name, str(threads), theirs, ours, ratio, memory)
     Console(width=110).print(table)

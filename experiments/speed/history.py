@@ -8,11 +8,10 @@ gives.
 """
 
 import argparse
-import platform
-from pathlib import Path
 
 import torch
-from gather import Work, medians
+from measure import Way, medians
+from peers import machine
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -21,13 +20,6 @@ from gnnscale.history import HistoryStore
 
 # (columns, rows of the table, rows of a batch)
 SIZES = [(16, 4_000_000, 400_000), (256, 500_000, 100_000), (256, 500_000, 10_000), (1024, 150_000, 25_000)]
-
-
-def processor() -> str:
-    """Name the processor, as far as the system tells."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def show(title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -48,24 +40,24 @@ def measure(store: HistoryStore, rows: Tensor, count: int, repeats: int) -> dict
     large = torch.ones(32 << 20)
     copy = torch.empty_like(large)
 
-    def select() -> Tensor:
+    def select(n: int) -> Tensor:
         return rows.index_select(0, ids).float()
 
-    def select_out() -> Tensor:
+    def select_out(n: int) -> Tensor:
         return torch.index_select(rows, 0, ids, out=out).float()
 
-    def index_copy() -> None:
+    def index_copy(n: int) -> None:
         rows.index_copy_(0, order, values.to(rows.dtype))
 
-    def push() -> None:
+    def push(n: int) -> None:
         store.push(0, order, values)
         store.flush()
 
-    ways: dict[str, Work] = {
-        "copy": lambda: copy.copy_(large),
+    ways: dict[str, Way] = {
+        "copy": lambda n: copy.copy_(large),
         "index_select": select,
         "index_select(out=)": select_out,
-        "pull": lambda: store.pull(0, ids).wait(),
+        "pull": lambda n: store.pull(0, ids).wait(),
         "index_copy_": index_copy,
         "push": push,
     }
@@ -110,7 +102,7 @@ def main() -> None:
     compare("float32", "shared", SIZES, args.repeats)
     for dtype in ("float16", "bfloat16", "int8"):
         compare(dtype, "host", SIZES[1:2], args.repeats)
-    print(f"torch {torch.__version__}, {args.threads} threads, {processor()}")
+    print(f"{args.threads} threads; {machine()}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ from gnnscale.data.checks import (
 )
 from gnnscale.data.splits import Split
 
+_MOST_WIDE = 100_000_000  # edges of a graph with int64 ids
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -29,9 +31,10 @@ class Dataset:
     name : str
         Name, as given to :func:`gnnscale.data.load`, or the stem of the file.
     graph : dgl.DGLGraph
-        Homogeneous, int64 ids, on the CPU. ``ndata["feat"]`` is float32 (N, F), contiguous;
-        ``ndata["label"]`` is int64 (N,), or float32 (N, C) of zeros and ones where a node may have
-        several labels; ``edata["weight"]`` is float32 (E,) and there only for weighted graphs.
+        Homogeneous, on the CPU; ids are int64, or int32 where a generator drew over 100 million edges.
+        ``ndata["feat"]`` is float32 (N, F), contiguous; ``ndata["label"]`` is int64 (N,), or float32
+        (N, C) of zeros and ones where a node may have several labels;
+        ``edata["weight"]`` is float32 (E,) and there only for weighted graphs.
     train_ids, val_ids, test_ids : Tensor
         int64, ascending, no node in two of them.
     num_classes : int
@@ -133,10 +136,38 @@ class Dataset:
         return replace(self, graph=graph)
 
 
+@dataclass(frozen=True)
+class CSCArrays:
+    """In-edges by destination, as a generator drew them.
+
+    Attributes
+    ----------
+    indptr : Tensor
+        Shape (N + 1,), int64.
+    indices : Tensor
+        Shape (E,), int32: the sources.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+
+    def __len__(self) -> int:
+        """Number of edges."""
+        return self.indices.numel()
+
+    def to_graph(self) -> dgl.DGLGraph:
+        """The graph of these edges, which shares their memory where its ids are int32."""
+        # int64 is what DGL's users expect, and at this size half the memory of a large machine.
+        idtype = torch.int32 if len(self) > _MOST_WIDE else torch.int64
+        no_ids = torch.empty(0, dtype=idtype)  # edges are numbered in this order
+        arrays = self.indptr.to(idtype), self.indices.to(idtype), no_ids
+        return dgl.graph(("csc", arrays), num_nodes=self.indptr.numel() - 1, idtype=idtype)
+
+
 def assemble(
     name: str,
     *,
-    edges: tuple[np.ndarray, np.ndarray] | np.ndarray,
+    edges: tuple[np.ndarray, np.ndarray] | np.ndarray | CSCArrays,
     features: np.ndarray,
     labels: np.ndarray,
     split: Split,
@@ -152,8 +183,8 @@ def assemble(
     ----------
     name : str
         Name of the dataset.
-    edges : (ndarray, ndarray) or ndarray
-        Integer sources and targets, shape (E,) each, or shape (E, 2).
+    edges : (ndarray, ndarray) or ndarray or CSCArrays
+        Integer sources and targets, shape (E,) each, or shape (E, 2); or the arrays of a generator.
     features : ndarray
         Numbers, shape (N, F).
     labels : ndarray
@@ -180,9 +211,8 @@ def assemble(
     features = check_features(features, names)
     num_nodes = len(features)
     labels = check_labels(labels, num_nodes, names)
-    if isinstance(edges, tuple):
-        edges = np.stack(edges, axis=1)
-    edges = check_edges(edges, num_nodes, names)
+    if not isinstance(edges, CSCArrays):
+        edges = check_edges(np.stack(edges, axis=1) if isinstance(edges, tuple) else edges, num_nodes, names)
     if num_classes is None:
         num_classes = labels.shape[1] if labels.ndim == 2 else int(labels.max()) + 1
     metric = check_metric(metric, labels, num_classes, names)
@@ -191,8 +221,11 @@ def assemble(
         if len(nodes) and not 0 <= int(nodes.min()) <= int(nodes.max()) < num_nodes:
             raise names.error(part, f"has ids outside 0 to {num_nodes - 1}")
 
-    source, target = torch.from_numpy(edges).t().contiguous()
-    graph = dgl.graph((source, target), num_nodes=num_nodes)
+    if isinstance(edges, CSCArrays):
+        graph = edges.to_graph()
+    else:
+        source, target = torch.from_numpy(edges).t().contiguous()
+        graph = dgl.graph((source, target), num_nodes=num_nodes)
     graph.ndata["feat"] = torch.from_numpy(features)
     graph.ndata["label"] = torch.from_numpy(labels)
     if weight is not None:

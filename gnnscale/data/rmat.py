@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from gnnscale.data.dataset import Dataset, assemble
-from gnnscale.data.generate import check_count, check_memory, check_range, distinct_edges
+from gnnscale.csc import row_ranges
+from gnnscale.data.dataset import CSCArrays, Dataset, assemble
+from gnnscale.data.generate import check_count, check_memory, check_range
 from gnnscale.data.splits import check_split, fraction_split
+from gnnscale.ops import reference
+from gnnscale.ops.random import key_of
+from gnnscale.ops.rmat import alias_table, draw_rmat, levels_of
 
 NUM_SPLITS = 10
+PILOT = 1 << 16
 
 
 def rmat(
@@ -74,34 +81,21 @@ def rmat(
         raise ValueError(
             f"num_edges is {num_edges}, but both directions are stored: give an even number or directed=True."
         )
-    check_memory("rmat", 8 * num_nodes * num_features + 64 * num_edges)
+    check_memory("rmat", 8 * num_nodes * (num_features + 4) + 8 * num_edges)
+    check_count("num_nodes", num_nodes, 0, 2**31 - 1)
 
     random = np.random.default_rng(seed)
-    levels = (num_nodes - 1).bit_length()
-
-    def draw(count: int) -> tuple[np.ndarray, np.ndarray]:
-        source, target = draw_cells(count, levels, quarters, random)
-        inside = (source < num_nodes) & (target < num_nodes)
-        return source[inside], target[inside]
-
-    wanted = num_edges if directed else num_edges // 2
-    source, target = distinct_edges(draw, num_nodes, wanted, random, directed=directed, name="rmat")
-    shuffled = random.permutation(num_nodes)
-    source, target = shuffled[source], shuffled[target]
-    if not directed:
-        source, target = np.concatenate([source, target]), np.concatenate([target, source])
-
+    indptr, indices = _draw_edges(num_nodes, num_edges, quarters, random, directed=directed, seed=seed)
     features = random.standard_normal((num_nodes, num_features), dtype=np.float32)
     score = features @ random.standard_normal(num_features, dtype=np.float32)
-    arrived = np.bincount(target, weights=score[source], minlength=num_nodes)
-    score = score + arrived / np.maximum(np.bincount(target, minlength=num_nodes), 1)
+    score = score + _neighbor_means(indptr, indices, score)
     score += 0.5 * score.std() * random.standard_normal(num_nodes)
     labels = np.empty(num_nodes, dtype=np.int64)
     labels[np.argsort(score)] = np.arange(num_nodes) * num_classes // num_nodes
 
     return assemble(
         "rmat",
-        edges=(source, target),
+        edges=CSCArrays(indptr, indices),
         features=features,
         labels=labels,
         split=fraction_split(labels, split, seed),
@@ -110,19 +104,83 @@ def rmat(
     )
 
 
-def draw_cells(
-    count: int, levels: int, probabilities: Sequence[float], random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Draw rows and columns, int64, of cells of a square matrix of ``2 ** levels`` rows."""
-    a, b, c, _ = probabilities
-    row, column = np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
-    for _ in range(levels):
-        quarter = random.random(count)
-        upper = quarter < a + b
-        left = (quarter < a) | (~upper & (quarter < a + b + c))
-        row = 2 * row + ~upper
-        column = 2 * column + ~left
-    return row, column
+def _draw_edges(
+    num_nodes: int, num_edges: int, quarters: list[float], random: np.random.Generator, *, directed: bool, seed: int
+) -> tuple[Tensor, Tensor]:
+    """The graph as CSC arrays: pointers, shape (N + 1,) int64, and sources, shape (E,) int32."""
+    relabel = torch.from_numpy(random.permutation(num_nodes).astype(np.int32))
+    wanted = num_edges if directed else num_edges // 2
+    if not wanted:
+        return torch.zeros(num_nodes + 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int32)
+    key = key_of(seed)
+    most_draws = 100 * max(wanted, 1000)
+    gain = _Gain(num_nodes, quarters, key, directed=directed)
+    draws = min(gain.draws_for(wanted), most_draws)
+    while True:
+        check_memory("rmat", 4 * num_nodes + int((4 if directed else 8) * draws * gain.inside))
+        indptr, indices, found = draw_rmat(
+            relabel, quarters, draws=draws, most=wanted, key=key, directed=directed, num_threads=torch.get_num_threads()
+        )
+        if found >= wanted:
+            return indptr, indices
+        if draws == most_draws:
+            raise ValueError(
+                f"num_edges is too large for {num_nodes} nodes: rmat finds no more than about {found} "
+                "distinct edges; ask for fewer edges or more nodes."
+            )
+        draws = min(2 * draws, most_draws)
+
+
+class _Gain:
+    """How many distinct edges a number of draws gives, foretold from a few.
+
+    Of an edge with the probability q, n draws find 1 - (1 - q)^n in expectation. The sum over all edges is the
+    expectation of that over q for an edge that is drawn itself.
+    """
+
+    def __init__(self, num_nodes: int, quarters: list[float], key: int, *, directed: bool) -> None:
+        levels = levels_of(num_nodes)
+        row, column = reference.draw_cells(levels, alias_table(quarters), key, 0, PILOT)
+        valid = (row < num_nodes) & (column < num_nodes) & (row != column)
+        self.inside = float(valid.double().mean())
+        row, column = row[valid], column[valid]
+        chances = torch.tensor(quarters, dtype=torch.float64)
+
+        def probability(row: Tensor, column: Tensor) -> Tensor:
+            result = torch.ones(len(row), dtype=torch.float64)
+            for level in range(levels):
+                result *= chances[2 * (row >> level & 1) + (column >> level & 1)]
+            return result
+
+        self._probability = (
+            probability(row, column) if directed else probability(row, column) + probability(column, row)
+        )
+
+    def found(self, draws: int) -> float:
+        """Expected number of distinct edges."""
+        return float((-torch.expm1(-draws * self._probability) / self._probability).sum()) / PILOT
+
+    def draws_for(self, wanted: int) -> int:
+        """Draws that very likely find `wanted` distinct edges, and hardly more, where that many can be found."""
+        target = 1.01 * wanted + 10 * wanted**0.5
+        low, high = 0, wanted
+        while self.found(high) < target and high < 100 * target:
+            low, high = high, 2 * high
+        while high - low > wanted // 1000 + 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.found(middle) < target else (low, middle)
+        return high
+
+
+def _neighbor_means(indptr: Tensor, indices: Tensor, values: np.ndarray) -> np.ndarray:
+    """The mean of each node's in-neighbours' values, float64; 0 without neighbours."""
+    pointers, sources = indptr.numpy(), indices.numpy()
+    sums = np.zeros(len(values))
+    for first, last in row_ranges(indptr):
+        edges = sources[pointers[first] : pointers[last]]
+        rows = np.repeat(np.arange(last - first), np.diff(pointers[first : last + 1]))
+        sums[first:last] = np.bincount(rows, weights=values[edges], minlength=last - first)
+    return sums / np.maximum(np.diff(pointers), 1)
 
 
 def _check_probabilities(probabilities: Sequence[float]) -> list[float]:

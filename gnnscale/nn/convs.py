@@ -40,8 +40,7 @@ class GCNConv(nn.Module):
 
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         """Shape (num_dst, out_size), from ``x`` of shape (num_src, in_size)."""
-        # Both orders give the same; the narrower rows are cheaper to add up.
-        if self.out_size <= self.in_size:
+        if layer.maps_first(self.in_size, self.out_size):
             out = layer.aggregate(x @ self.weight, self.norm)
         else:
             out = layer.aggregate(x, self.norm) @ self.weight
@@ -75,7 +74,7 @@ class SAGEConv(nn.Module):
 
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         """Shape (num_dst, out_size), from ``x`` of shape (num_src, in_size)."""
-        if self.out_size <= self.in_size:
+        if layer.maps_first(self.in_size, self.out_size):
             mean = layer.aggregate(self.neighbors(x), self.norm)
         else:
             mean = self.neighbors(layer.aggregate(x, self.norm))
@@ -142,9 +141,8 @@ class GINConv(nn.Module):
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         """Shape (num_dst, out_size), from ``x`` of shape (num_src, in_size)."""
         penalised = self.lipschitz > 0 and self.training and torch.is_grad_enabled()
-        # The sum commutes with the first linear map, and the narrower rows are cheaper to add up; but the penalty
-        # needs the sum itself.
-        before = self.hidden_size <= self.in_size and not penalised
+        # The sum commutes with the first linear map; but the penalty needs the sum itself.
+        before = not penalised and layer.maps_first(self.in_size, self.hidden_size)
         rows = x @ self.first.weight.t() if before else x
         total = (1 + self.eps) * layer.own(rows) + layer.aggregate(rows, self.norm)
         if before:

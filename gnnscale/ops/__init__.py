@@ -5,8 +5,9 @@
 
 from gnnscale.ops._backend import backend, backend_reason
 from gnnscale.ops.dropout import dropout
+from gnnscale.ops.extremes import extremes
 from gnnscale.ops.gather import gather_rows
-from gnnscale.ops.sampling import Hop, sample_neighbors
+from gnnscale.ops.sampling import Hop, sample_labor, sample_neighbors
 from gnnscale.ops.sparse import spmm, transpose_csr
 from gnnscale.ops.sparse_rows import SparseMatrix, multiply_rows
 
@@ -16,8 +17,10 @@ __all__ = [
     "backend",
     "backend_reason",
     "dropout",
+    "extremes",
     "gather_rows",
     "multiply_rows",
+    "sample_labor",
     "sample_neighbors",
     "spmm",
     "transpose_csr",

@@ -27,6 +27,14 @@ def check_vector(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
         raise ValueError(f"{name} must have one dimension; its shape is {tuple(value.shape)}.")
 
 
+def check_csc(indptr: Tensor, indices: Tensor) -> None:
+    """Refuse what cannot be a graph's CSC arrays; whether they are is checked where they are read."""
+    check_vector("indptr", indptr, torch.int64)
+    check_vector("indices", indices, torch.int32, torch.int64)
+    if len(indptr) == 0:
+        raise ValueError("indptr is empty; a graph of N nodes has N + 1 pointers.")
+
+
 def thread_count(num_threads: int) -> int:
     """Give `num_threads` as an integer of at least one, or refuse it."""
     count = operator.index(num_threads)

@@ -1,5 +1,7 @@
 """Rows of a tensor by index: how a batch gets its features and labels."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -7,11 +9,15 @@ from gnnscale.ops import reference
 from gnnscale.ops._backend import native
 from gnnscale.ops._checks import check_tensor, check_vector, thread_count
 
+# Less comes from memory that malloc has at hand.
+_POOLED_BYTES = 1 << 18
+
 
 def gather_rows(source: Tensor, index: Tensor, out: Tensor | None = None, *, num_threads: int = 1) -> Tensor:
     """Gather ``source[index]``, optionally into a given buffer.
 
-    A buffer used again is several times faster than a fresh result, which pays for its page faults. Rows are
+    Memory used again is several times faster than fresh memory, which pays for its page faults; so a large result
+    lies in memory of earlier ones that are gone (as much is kept as results have taken at once of late). Rows are
     copied as bytes, so any dtype will do. There is no gradient.
 
     Parameters
@@ -53,8 +59,13 @@ def gather_rows(source: Tensor, index: Tensor, out: Tensor | None = None, *, num
     if source.requires_grad and torch.is_grad_enabled():
         raise ValueError("source wants a gradient, which gather_rows does not give; pass source.detach().")
     count = len(index)
+    threads = thread_count(num_threads)
     if out is None:
-        out = source.new_empty((count, *source.shape[1:]))
+        shape = (count, *source.shape[1:])
+        if native is not None and math.prod(shape) * source.element_size() >= _POOLED_BYTES:
+            rows = native.gather_new_rows(_as_bytes(source.detach()), index, threads)
+            return rows.view(source.dtype).view(shape)
+        out = source.new_empty(shape)
     else:
         check_tensor("out", out, source.dtype)
         if out.shape[1:] != source.shape[1:] or len(out) < count:
@@ -63,7 +74,6 @@ def gather_rows(source: Tensor, index: Tensor, out: Tensor | None = None, *, num
         if _overlap(source, out):
             raise ValueError("out shares memory with source; give a buffer of its own.")
         out = out[:count]
-    threads = thread_count(num_threads)
 
     if native is None:
         reference.gather_rows(source.detach(), index, out)

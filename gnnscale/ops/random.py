@@ -44,8 +44,8 @@ def bounded(word: torch.Tensor, n: torch.Tensor) -> torch.Tensor:
 
 
 def uniform(words: torch.Tensor) -> torch.Tensor:
-    """Map uniform 64-bit words to float64 numbers in [0, 1): multiples of 2^-53."""
-    return _shifted(words, 11).double() * 2.0**-53
+    """Map uniform 64-bit words to float64 numbers in [0, 1): multiples of 2^-52."""
+    return _shifted(words, 12).double() * 2.0**-52
 
 
 def key_of(*counters: int) -> int:

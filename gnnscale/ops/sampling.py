@@ -13,6 +13,9 @@ from gnnscale.ops._checks import check_vector, thread_count
 
 # Local ids are 32-bit up to here: half the memory, and what the fast sparse kernels want.
 _NARROW_LIMIT = 2**31 - 1
+# Graphs of more nodes have their ids mapped by hashing: a map as long as the graph would not stay in the caches, and
+# each thread has one.
+_DENSE_NODES = 2**24
 
 
 class Hop(NamedTuple):
@@ -41,8 +44,9 @@ def sample_neighbors(
     *,
     key: int,
     replace: bool = False,
+    weight: Tensor | None = None,
     num_threads: int = 1,
-) -> tuple[Tensor, list[Hop]]:
+) -> tuple[Tensor, list[Hop], list[Tensor | None]]:
     """Sample in-neighbours layer by layer (Hamilton et al., GraphSAGE, NeurIPS 2017, Algorithm 2).
 
     Hop h draws in-edges of every node known so far. With n_h nodes known before hop h, its destinations are
@@ -51,6 +55,10 @@ def sample_neighbors(
     Without replacement each set of `fanout` in-edges is equally likely (Floyd's algorithm); a node with no
     more in-edges than the fan-out keeps them all, in CSC order. Parallel edges and self-loops count as
     ordinary edges.
+
+    With weights, edges are drawn in proportion to them: with replacement each draw by itself, and without by priority
+    sampling (Duffield, Lund and Thorup, JACM 2007), where a fan-out of 1 is one draw with replacement. Edges that
+    weigh nothing are never drawn.
 
     A draw depends on (`key`, hop, destination, number of the draw) alone, so the sample is the same for any
     number of threads and on any machine.
@@ -70,6 +78,8 @@ def sample_neighbors(
         In [0, 2**64); see `gnnscale.ops.random.key_of`.
     replace : bool
         Draw with replacement: `fanout` edges wherever there is at least one.
+    weight : Tensor, optional
+        (E,) float32, contiguous, finite and not negative, which is not looked through here: the edges' weights.
     num_threads : int
         Most threads to use; small samples use fewer.
 
@@ -79,6 +89,9 @@ def sample_neighbors(
         int64 global ids: the seeds, then each hop's new nodes in order of first appearance.
     hops : list of Hop
         In the order drawn: ``hops[0]`` has the seeds as destinations.
+    importance : list of Tensor or None
+        For each hop the factors, (num_edges,) float32, that make a linear aggregation of its edges unbiased; None
+        where all edges are taken.
 
     Raises
     ------
@@ -95,10 +108,87 @@ def sample_neighbors(
     >>> import torch
     >>> from gnnscale.ops import sample_neighbors
     >>> indptr, indices = torch.tensor([0, 1, 2, 2]), torch.tensor([1, 2])
-    >>> nodes, hops = sample_neighbors(indptr, indices, torch.tensor([0]), [10, 10], key=0)
+    >>> nodes, hops, _ = sample_neighbors(indptr, indices, torch.tensor([0]), [10, 10], key=0)
     >>> nodes.tolist(), [hop.indices.tolist() for hop in hops]
     ([0, 1, 2], [[1], [1, 2]])
     """
+    seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads)
+    if weight is not None:
+        check_vector("weight", weight, torch.float32)
+        if len(weight) != len(indices):
+            raise ValueError(f"weight has {len(weight)} elements and indices {len(indices)}; give one for each edge.")
+    if native is None:
+        drawn = reference.sample_neighbors(indptr, indices, weight, seeds, fanouts, key, replace, _NARROW_LIMIT)
+    else:
+        drawn = native.sample_neighbors(
+            indptr, indices, weight, seeds, fanouts, key, replace, threads, _NARROW_LIMIT, _DENSE_NODES
+        )
+    return _with_importance(drawn, fanouts)
+
+
+def sample_labor(
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: Sequence[int],
+    *,
+    key: int,
+    iterations: int = 0,
+    shared: bool = False,
+    num_threads: int = 1,
+) -> tuple[Tensor, list[Hop], list[Tensor | None]]:
+    """Sample in-neighbours layer by layer with random numbers that a layer's nodes share (LABOR).
+
+    Balın and Çatalyürek, "Layer-Neighbor Sampling: Defusing Neighborhood Explosion in GNNs", NeurIPS 2023, eq. 14 and
+    algorithm 1; `gnnscale.samplers.LaborSampler` tells what is drawn.
+
+    Parameters
+    ----------
+    indptr, indices, seeds, fanouts, key, num_threads
+        As of `sample_neighbors`.
+    iterations : int
+        Of the fixpoint of π: 0 or more, or -1 to go on until convergence.
+    shared : bool
+        Whether all hops use the same random number of a node.
+
+    Returns
+    -------
+    nodes, hops, importance
+        As of `sample_neighbors`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `sample_neighbors` does, and if `iterations` is below -1.
+
+    Examples
+    --------
+    Two nodes with the same four in-neighbours keep the same ones:
+
+    >>> import torch
+    >>> from gnnscale.ops import sample_labor
+    >>> indptr, indices = torch.tensor([0, 4, 8, 8, 8, 8, 8]), torch.tensor([2, 3, 4, 5, 2, 3, 4, 5])
+    >>> nodes, (hop,), (importance,) = sample_labor(indptr, indices, torch.tensor([0, 1]), [2], key=0)
+    >>> first, second = hop.indices.tensor_split(2)
+    >>> torch.equal(first, second), importance.unique().tolist()
+    (True, [2.0])
+    """
+    seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads)
+    iterations = operator.index(iterations)
+    if iterations < -1:
+        raise ValueError(f"iterations is {iterations}; give 0 or more, or -1 to go on until convergence.")
+    if native is None:
+        drawn = reference.sample_labor(indptr, indices, seeds, fanouts, key, iterations, shared, _NARROW_LIMIT)
+    else:
+        drawn = native.sample_labor(
+            indptr, indices, seeds, fanouts, key, iterations, shared, threads, _NARROW_LIMIT, _DENSE_NODES
+        )
+    return _with_importance(drawn, fanouts)
+
+
+def _checked(
+    indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: Sequence[int], key: int, num_threads: int
+) -> tuple[Tensor, list[int], int, int]:
     check_vector("indptr", indptr, torch.int64)
     check_vector("indices", indices, torch.int32, torch.int64)
     seeds = seeds.contiguous()
@@ -112,11 +202,12 @@ def sample_neighbors(
     key = operator.index(key)
     if not 0 <= key < 2**64:
         raise ValueError(f"key is {key}; it must lie in [0, 2**64), as key_of gives it.")
-    threads = thread_count(num_threads)
+    return seeds.long(), fanouts, key, thread_count(num_threads)
 
-    seeds = seeds.long()
-    if native is None:
-        nodes, hops = reference.sample_neighbors(indptr, indices, seeds, fanouts, key, replace, _NARROW_LIMIT)
-    else:
-        nodes, hops = native.sample_neighbors(indptr, indices, seeds, fanouts, key, replace, threads, _NARROW_LIMIT)
-    return nodes, [Hop(*hop) for hop in hops]
+
+def _with_importance(
+    drawn: tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]], fanouts: list[int]
+) -> tuple[Tensor, list[Hop], list[Tensor | None]]:
+    nodes, hops = drawn
+    importance = [None if fanout < 0 else hop[3] for fanout, hop in zip(fanouts, hops, strict=True)]
+    return nodes, [Hop(*hop[:3]) for hop in hops], importance

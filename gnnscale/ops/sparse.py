@@ -8,8 +8,12 @@ from torch.autograd.function import once_differentiable
 
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
+from gnnscale.ops._library import OPERATORS, define, differentiate
 
 Transposed = tuple[Tensor, Tensor, Tensor]
+
+NOT_TRANSPOSED: tuple[None, None, None] = (None, None, None)
+_LARGE = 1 << 20  # numbers; below, the memory that malloc keeps does as well
 
 
 def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> Transposed:
@@ -47,7 +51,7 @@ def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> Transposed:
     >>> [part.tolist() for part in transpose_csr(torch.tensor([0, 2, 3]), torch.tensor([1, 0, 1]), 2)]
     [[0, 1, 3], [0, 0, 1], [1, 0, 2]]
     """
-    _check_structure(indptr, indices)
+    check_structure(indptr, indices)
     if num_cols < 0:
         raise ValueError(f"num_cols is {num_cols}; it cannot be negative.")
     wide, indices = indptr.long().contiguous(), indices.contiguous()
@@ -69,11 +73,13 @@ def spmm(
     *,
     diagonal: Tensor | None = None,
     transposed: Transposed | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Tensor:
     """Aggregate: ``out[v] = diagonal[v] * x[v] + Σ_e weight[e] * x[indices[e]]`` over the edges e of row v.
 
-    Differentiable once in `x` and in `weight`. On the CPU it uses up to ``torch.get_num_threads()`` threads;
-    the result does not depend on their number.
+    Differentiable once in `x`, `weight` and `diagonal`. On the CPU it uses up to ``torch.get_num_threads()`` threads;
+    the result does not depend on their number. ``torch.ops.gnnscale.spmm`` is the same as an operator, which
+    `torch.compile` does not look into.
 
     Parameters
     ----------
@@ -82,20 +88,21 @@ def spmm(
     indices : Tensor
         (num_edges,) int32 or int64, each in [0, num_src).
     weight : Tensor or None
-        (num_edges,), of the dtype of `x`; None stands for ones.
+        (num_edges,), of the dtype of `x` (float32 for bfloat16 rows); None stands for ones.
     x : Tensor
-        (num_src, F) float32 or float64.
+        (num_src, F) float32, float64 or bfloat16, which is added up in float32.
     diagonal : Tensor, optional
-        (n,), of the dtype of `x`, n at most num_dst and num_src: what the first rows get of themselves; no gradient
-        flows into it.
+        (n,), of the dtype of the weights, n at most num_dst and num_src: what the first rows get of themselves.
     transposed : tuple of Tensor, optional
         What `transpose_csr` gives for this structure. Without it the gradient in `x` makes it anew, so pass
         it for a structure used more than once.
+    dtype : torch.dtype, optional
+        Of the result; that of `x` where absent. Of bfloat16 rows float32 is possible too.
 
     Returns
     -------
     Tensor
-        (num_dst, F), of the dtype of `x`; zero where a row has no edge.
+        (num_dst, F); zero where a row has no edge.
 
     Raises
     ------
@@ -112,86 +119,225 @@ def spmm(
     >>> spmm(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 3.0]), x).tolist()
     [[3.0], [6.0]]
     """
-    _check_structure(indptr, indices)
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
+    inputs = (indptr, indices, weight, diagonal, x, *(transposed or NOT_TRANSPOSED), dtype)
+    if OPERATORS and torch.compiler.is_compiling():
+        return torch.ops.gnnscale.spmm(*inputs)
+    _check_product(*inputs)
+    return _SpMM.apply(*inputs)
+
+
+def _check_product(
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    diagonal: Tensor | None,
+    x: Tensor,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    order: Tensor | None,
+    dtype: torch.dtype | None,
+) -> None:
+    check_structure(indptr, indices)
+    if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise TypeError(f"x must be float32, float64 or bfloat16; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
         raise ValueError(f"x must have two dimensions, (num_src, F); its shape is {tuple(x.shape)}.")
+    if dtype not in (None, x.dtype) and (x.dtype, dtype) != (torch.bfloat16, torch.float32):
+        raise TypeError(f"dtype is {dtype} and x is {x.dtype}; only rows of bfloat16 give another one, float32.")
+    wanted = _sum_dtype(x)
     if weight is not None:
-        if weight.dtype != x.dtype:
-            raise TypeError(f"weight is {weight.dtype} and x is {x.dtype}; give both the same dtype.")
+        if weight.dtype != wanted:
+            raise TypeError(f"weight is {weight.dtype} and x is {x.dtype}; the weights have to be {wanted}.")
         if weight.shape != indices.shape:
             raise ValueError(
                 f"weight has shape {tuple(weight.shape)}; one number for each of the {len(indices)} edges is needed."
             )
     if diagonal is not None:
         most = min(len(indptr) - 1, len(x))
-        if diagonal.dtype != x.dtype or diagonal.dim() != 1 or len(diagonal) > most:
+        if diagonal.dtype != wanted or diagonal.dim() != 1 or len(diagonal) > most:
             raise ValueError(
                 f"diagonal is {diagonal.dtype} of the shape {tuple(diagonal.shape)}; it has to be a vector of "
-                f"{x.dtype} with at most {most} entries."
+                f"{wanted} with at most {most} entries."
             )
-    for name, tensor in (("indices", indices), ("weight", weight), ("x", x), ("diagonal", diagonal)):
+    given = (("indices", indices), ("weight", weight), ("x", x), ("diagonal", diagonal))
+    for name, tensor in given:
         if tensor is not None and tensor.device != indptr.device:
             raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
-    if transposed is not None and (len(transposed[0]) != len(x) + 1 or len(transposed[1]) != len(indices)):
-        raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
-    return _SpMM.apply(indptr, indices, weight, x, diagonal, transposed)
+    if indptr_t is not None and indices_t is not None and order is not None:
+        fits = len(indptr_t) == len(x) + 1 and len(indices_t) == len(order) == len(indices)
+        if not fits:
+            raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+
+
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """Give the dtype that rows of `x` are added up in."""
+    return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
+
+
+def _product(
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    diagonal: Tensor | None,
+    x: Tensor,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    order: Tensor | None,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Forward; the transpose is for the gradient alone."""
+    return _multiply(indptr, indices, None, weight, diagonal, x, dtype or x.dtype)
+
+
+def _gradients(
+    indptr: Tensor,
+    indices: Tensor,
+    weight: Tensor | None,
+    diagonal: Tensor | None,
+    x: Tensor,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    order: Tensor | None,
+    grad: Tensor,
+    wants_x: bool,
+    wants_weight: bool,
+) -> tuple[Tensor, Tensor]:
+    """Give the gradients in x and in the weights; the one that is not wanted has no elements."""
+    of_weight = grad.new_empty(len(indices) if wants_weight else 0, dtype=_sum_dtype(grad))
+    if not wants_x:
+        if wants_weight:
+            _dot(indptr, indices, x, grad, of_weight)
+        return grad.new_empty(0), of_weight
+    if indptr_t is None or indices_t is None or order is None:
+        indptr_t, indices_t, order = transpose_csr(indptr, indices, len(x))
+    dots = of_weight if wants_weight else None
+    return _multiply(indptr_t, indices_t, order, weight, diagonal, grad, x.dtype, x, dots), of_weight
+
+
+def _multiply(
+    indptr: Tensor,
+    indices: Tensor,
+    order: Tensor | None,
+    weight: Tensor | None,
+    diagonal: Tensor | None,
+    x: Tensor,
+    dtype: torch.dtype,
+    rows: Tensor | None = None,
+    dots: Tensor | None = None,
+) -> Tensor:
+    x = x.detach().contiguous()
+    if native is None or x.device.type != "cpu":
+        wide = x.to(_sum_dtype(x))
+        indptr = indptr.long()
+        if dots is not None:
+            assert rows is not None
+            places = slice(None) if order is None else order
+            dots[places] = reference.sddmm(indptr, indices, rows.to(wide.dtype), wide)
+        if weight is not None and order is not None:
+            weight = weight.index_select(0, order)
+        return reference.spmm(indptr, indices, weight, wide, diagonal).to(dtype)
+    out = new_rows(len(indptr) - 1, x.shape[1], dtype)
+    native.spmm(
+        indptr.contiguous(),
+        indices.contiguous(),
+        None if weight is None else weight.detach().contiguous(),
+        order,
+        None if diagonal is None else diagonal.detach().contiguous(),
+        x,
+        out,
+        None if dots is None or rows is None else rows.detach().contiguous(),
+        dots,
+        torch.get_num_threads(),
+    )
+    return out
+
+
+def _dot(indptr: Tensor, indices: Tensor, x: Tensor, rows: Tensor, dots: Tensor) -> None:
+    """Put ``<rows[v], x[indices[e]]>`` into dots[e] for each edge e of row v."""
+    x, rows = x.detach().contiguous(), rows.detach().contiguous()
+    if native is None or x.device.type != "cpu":
+        wide = x.to(_sum_dtype(x))
+        dots.copy_(reference.sddmm(indptr.long(), indices, rows.to(wide.dtype), wide))
+        return
+    native.spmm(
+        indptr.contiguous(), indices.contiguous(), None, None, None, x, None, rows, dots, torch.get_num_threads()
+    )
+
+
+def new_rows(count: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Give a tensor of that shape on the CPU, not initialised; large ones come from memory that is used again."""
+    if native is not None and dtype == torch.float32 and count * width >= _LARGE:
+        return native.recycled(count, width)
+    return torch.empty(count, width, dtype=dtype)
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    indptr, indices, weight, diagonal, x, indptr_t, indices_t, order, _ = inputs
+    wants_x = any(ctx.needs_input_grad[2:4])
+    ctx.save_for_backward(indptr, indices, weight, diagonal, x if wants_x else None, indptr_t, indices_t, order)
+    ctx.like = x.new_empty(0).expand(len(x), 0)  # rows and dtype of x without its memory
+
+
+def _backward_of(gradients: Any) -> Any:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        indptr, indices, weight, diagonal, x, *transposed = ctx.saved_tensors
+        _, _, wants_weight, wants_diagonal, wants_x, *_ = ctx.needs_input_grad
+        of_x = of_weight = of_diagonal = None
+        if wants_weight or wants_x:
+            like = ctx.like if x is None else x
+            of_x, of_weight = gradients(
+                indptr, indices, weight, diagonal, like, *transposed, grad, wants_x, wants_weight
+            )
+        if wants_diagonal:
+            own = grad[: len(diagonal)] * x[: len(diagonal)]
+            of_diagonal = own.sum(1, dtype=diagonal.dtype)
+        of_weight, of_x = of_weight if wants_weight else None, of_x if wants_x else None
+        return None, None, of_weight, of_diagonal, of_x, None, None, None, None
+
+    return backward
 
 
 class _SpMM(torch.autograd.Function):
-    """The gradient in x is the product with the transpose; in weight, a dot product an edge."""
+    """One pass over the transpose gives the gradients in x and in the weights."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        indptr: Tensor,
-        indices: Tensor,
-        weight: Tensor | None,
-        x: Tensor,
-        diagonal: Tensor | None,
-        transposed: Transposed | None,
-    ) -> Tensor:
-        ctx.save_for_backward(indptr, indices, weight, x if ctx.needs_input_grad[2] else None, diagonal)
-        ctx.num_src = len(x)
-        ctx.transposed = transposed
-        return _product(indptr, indices, weight, diagonal, x)
+    def forward(ctx: Any, *inputs: Any) -> Tensor:
+        _remember(ctx, inputs, inputs[4])
+        return _product(*inputs)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor | None, Tensor | None, None, None]:
-        indptr, indices, weight, x, diagonal = ctx.saved_tensors
-        grad_weight = grad_x = None
-        if ctx.needs_input_grad[2]:
-            grad_weight = _edge_dots(indptr, indices, grad, x)
-        if ctx.needs_input_grad[3]:
-            indptr_t, indices_t, permutation = ctx.transposed or transpose_csr(indptr, indices, ctx.num_src)
-            weight_t = None if weight is None else weight.index_select(0, permutation)
-            grad_x = _product(indptr_t, indices_t, weight_t, diagonal, grad)
-        return None, None, grad_weight, grad_x, None, None
+    backward = staticmethod(once_differentiable(_backward_of(_gradients)))  # type: ignore[assignment]
 
 
-def _product(indptr: Tensor, indices: Tensor, weight: Tensor | None, diagonal: Tensor | None, x: Tensor) -> Tensor:
-    wide, indices, x = indptr.long().contiguous(), indices.contiguous(), x.detach().contiguous()
-    weight, diagonal = (None if values is None else values.detach().contiguous() for values in (weight, diagonal))
-    if native is None or x.device.type != "cpu":
-        return reference.spmm(wide, indices, weight, x, diagonal)
-    out = x.new_empty(len(wide) - 1, x.shape[1])
-    native.spmm(wide, indices, weight, diagonal, x, out, torch.get_num_threads())
-    return out
+def _checked_product(*inputs: Any) -> Tensor:
+    _check_product(*inputs)
+    return _product(*inputs)
 
 
-def _edge_dots(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    wide, indices = indptr.long().contiguous(), indices.contiguous()
-    rows, cols = rows.detach().contiguous(), cols.detach().contiguous()
-    if native is None or rows.device.type != "cpu":
-        return reference.sddmm(wide, indices, rows, cols)
-    out = rows.new_empty(len(indices))
-    native.sddmm(wide, indices, rows, cols, out, torch.get_num_threads())
-    return out
+_STRUCTURE = "Tensor indptr, Tensor indices, Tensor? weight, Tensor? diagonal, Tensor x"
+_TRANSPOSED = "Tensor? indptr_t, Tensor? indices_t, Tensor? order"
+
+define(
+    "spmm",
+    f"({_STRUCTURE}, {_TRANSPOSED}, ScalarType? dtype) -> Tensor",
+    _checked_product,
+    lambda indptr, indices, weight, diagonal, x, indptr_t, indices_t, order, dtype: x.new_empty(
+        len(indptr) - 1, x.shape[1], dtype=dtype
+    ),
+)
+define(
+    "spmm_backward",
+    f"({_STRUCTURE}, {_TRANSPOSED}, Tensor grad, bool wants_x, bool wants_weight) -> (Tensor, Tensor)",
+    _gradients,
+    lambda indptr, indices, weight, diagonal, x, indptr_t, indices_t, order, grad, wants_x, wants_weight: (
+        grad.new_empty((len(x), grad.shape[1]) if wants_x else (0,), dtype=x.dtype if wants_x else grad.dtype),
+        grad.new_empty(len(indices) if wants_weight else 0, dtype=_sum_dtype(grad)),
+    ),
+)
+differentiate("spmm", _remember, lambda: _backward_of(torch.ops.gnnscale.spmm_backward))
 
 
-def _check_structure(indptr: Tensor, indices: Tensor) -> None:
+def check_structure(indptr: Tensor, indices: Tensor) -> None:
+    """Refuse arrays whose types or shapes are not those of a CSR structure."""
     for name, tensor in (("indptr", indptr), ("indices", indices)):
         if tensor.dtype not in (torch.int32, torch.int64):
             got = str(tensor.dtype).removeprefix("torch.")

@@ -1,4 +1,4 @@
-"""Random walks along in-edges, all of them a step at a time."""
+"""Random walks along in-edges, all of them a step at a time, and what they visited."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from gnnscale.csc import CSC
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
-from gnnscale.ops._checks import check_vector, thread_count
+from gnnscale.ops._checks import check_tensor, check_vector, thread_count
 
 
 def random_walks(csc: CSC, starts: Tensor, length: int, *, key: int, stop: float = 0.0, num_threads: int = 1) -> Tensor:
@@ -127,6 +127,59 @@ def walk_ends(csc: CSC, starts: Tensor, *, key: int, stop: float, num_threads: i
     else:
         native.walk_ends(*graph, starts, key, stop, out, thread_count(num_threads))
     return out
+
+
+def top_visits(
+    visited: Tensor, limit: int, *, key: int, own: Tensor | None = None, num_threads: int = 1
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count what walks visited, and keep the nodes visited most; ties are broken at random.
+
+    Parameters
+    ----------
+    visited : Tensor
+        Shape (R, V), int64: node ids, -1 for nothing.
+    limit : int
+        Most nodes kept of a row; -1 keeps all.
+    key : int
+        In [0, 2**64).
+    own : Tensor, optional
+        Shape (R,), int64: a node of each row that does not count.
+    num_threads : int
+        Most threads to use; the result does not depend on it.
+
+    Returns
+    -------
+    indptr : Tensor
+        Shape (R + 1,), int64: where each row begins among the nodes kept.
+    nodes, counts : Tensor
+        Shape (K,), int64: the nodes, in ascending order within a row, and how often each was visited.
+
+    Raises
+    ------
+    TypeError
+        If a tensor is not int64, or a number is no integer.
+    ValueError
+        If a tensor has the wrong shape, or `limit` is below -1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> top_visits(torch.tensor([[5, 2, 5, 9, -1, 9]]), 1, key=0, own=torch.tensor([9]))
+    (tensor([0, 1]), tensor([5]), tensor([2]))
+    """
+    check_tensor("visited", visited, torch.int64)
+    if visited.dim() != 2:
+        raise ValueError(f"visited must have two dimensions; its shape is {tuple(visited.shape)}.")
+    if own is not None:
+        check_vector("own", own, torch.int64)
+        if len(own) != len(visited):
+            raise ValueError(f"own holds {len(own)} nodes and visited {len(visited)} rows; give one for each row.")
+    limit, key = operator.index(limit), operator.index(key)
+    if limit < -1:
+        raise ValueError(f"limit is {limit}; give a number of nodes, or -1 for all of them.")
+    if native is None:
+        return reference.top_visits(visited, own, limit, key)
+    return native.top_visits(visited, own, limit, key, thread_count(num_threads))
 
 
 def _check_starts(csc: CSC, starts: Tensor) -> None:

@@ -16,14 +16,14 @@ from gnnscale.adjacency import Adjacency
 from gnnscale.checks import check_number, is_whole
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
+from gnnscale.ops import gather_rows
+from gnnscale.ops.layerwise import draw_with_replacement
 from gnnscale.samplers.base import Sample
-from gnnscale.samplers.edges import in_edges
 from gnnscale.samplers.layerwise import (
     DrawnLayer,
     LayerwiseSampler,
     as_adjacencies,
     draw_outwards,
-    draw_with_replacement,
     keep_drawn,
     squared_columns,
 )
@@ -126,30 +126,33 @@ class ASGCNSampler(LayerwiseSampler):
     def parameters(self) -> list[nn.Parameter]:
         return [] if self.weight is None else [self.weight]
 
-    def probabilities(self, chance: Tensor, candidates: Tensor, num_dst: int) -> Tensor:
+    def probabilities(self, chance: Tensor, candidates: Tensor, destinations: Tensor) -> Tensor:
         """q of the candidates, shape (n,) float64, a function of the weights; ``chance`` is (Σ_v Â_vu²)^½."""
         if self.weight is None or self._features is None:
             raise ValueError(
                 "ASGCNSampler has not seen the graph's features; call prepare(graph, indices, batch_size) first, as "
                 "gnnscale.DataLoader does"
             )
-        as_source, as_destination = (self._features[candidates].to(self.weight.dtype) @ self.weight).unbind(1)
-        attention = (as_destination[:num_dst].mean() + as_source).relu() + 1
+        of_source, of_destination = self.weight.unbind(1)
+        as_source, as_destination = (
+            gather_rows(self._features, nodes, num_threads=self.num_threads).to(self.weight.dtype) @ weight
+            for nodes, weight in ((candidates, of_source), (destinations, of_destination))
+        )
+        attention = (as_destination.mean() + as_source).relu() + 1
         unscaled = chance * attention * (as_source.relu() + 1)
         return unscaled / unscaled.sum().clamp(min=torch.finfo(unscaled.dtype).tiny)
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> AdaptiveLayer:
-        candidates, hop = in_edges(csc, destinations, self.num_threads)
-        chance = squared_columns(csc, candidates, hop, self.norm).sqrt()
-        q = self.probabilities(chance, candidates, destinations.numel())
-        draws = draw_with_replacement(q.detach().cumsum(0), size, key)
-        # Where no candidate has a chance, nothing is drawn.
-        drawn, counts = draws[chance[draws] > 0].unique(return_counts=True)
+        candidates, chance = squared_columns(csc, destinations, self._scales(csc))
+        chance = chance.sqrt()
+        q = self.probabilities(chance, candidates, destinations)
+        drawn, counts = draw_with_replacement(q.detach().cumsum(0), size, key=key)
         share = counts / size
-        importance = torch.zeros_like(chance)
-        importance[drawn] = share / q.detach()[drawn]
-        layer = keep_drawn(candidates, hop, importance)
-        return AdaptiveLayer(layer.nodes, layer.hop, layer.importance, share, q[drawn])
+        importance = share / q.detach()[drawn]
+        layer = keep_drawn(csc, destinations, candidates[drawn], importance, self.num_threads)
+        # As draw_variance meets them: by their place in the layer.
+        order = layer.places.argsort()
+        return AdaptiveLayer(**vars(layer), share=share[order], probability=q[drawn[order]])
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
         layers = draw_outwards(partial(self.draw_layer, csc), seeds, self.sizes, key)

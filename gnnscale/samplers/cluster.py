@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from threading import Lock
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,18 +19,38 @@ from gnnscale.samplers.edges import induced
 from gnnscale.samplers.partition import check_partition, partition
 
 
-class PartitionSampler(Sampler):
-    """A sampler whose seeds are the parts of a partition.
+# What is kept with an edge of a batch that comes again: the edge, its weight, and itself by source.
+_BYTES_PER_EDGE = 40
+_BYTES_PER_NODE = 40
 
-    After :meth:`prepare`, the nodes of part ``p`` are ``order[offsets[p]:offsets[p + 1]]``.
+_keeping = Lock()
+
+
+class PartitionSampler(Sampler):
+    """A sampler whose seeds are the parts of a partition; a subclass implements :meth:`draw_members`.
+
+    After :meth:`prepare`, the nodes of part ``p`` are ``order[offsets[p]:offsets[p + 1]]``. The parts of a batch are in
+    ascending order.
+
+    Batches that come again (single parts, all parts, or the same groups of parts because nothing is shuffled) are made
+    once and then kept, with the normalised weights and the transposed edges that models asked for, as long as all of
+    them together fit into ``kept_bytes``.
     """
 
     default_batch_size = 10
+
+    kept_bytes: int = 2**30
+    """Most memory of batches that are kept, about; 0 keeps none."""
 
     def __init__(self, num_parts: int, partition: str, num_layers: int | None) -> None:
         self.num_parts, self.partition = check_partition(num_parts, partition)
         self.num_layers = check_num_layers(num_layers)
         self._prepared_for: CSC | None = None
+        self._repeats = False
+        self._kept: dict[tuple[int, ...], Sample] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_kept": {}}
 
     def __repr__(self) -> str:
         how = "" if self.partition == "metis" else f", partition={self.partition!r}"
@@ -44,15 +66,36 @@ class PartitionSampler(Sampler):
         self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         self._part_of = parts
         self._prepared_for = csc
+        self._kept = {}
 
     def batches(
         self, indices: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator
     ) -> list[Tensor]:
         groups = split(torch.arange(self.num_parts), batch_size, shuffle, drop_last, generator)
+        groups = [parts.sort().values for parts in groups]
+        if not (self._repeats and set(self._kept) <= {tuple(parts.tolist()) for parts in groups}):
+            self._kept = {}  # those of another batch size
+        self._repeats = not shuffle or batch_size == 1 or batch_size >= self.num_parts
         # A batch without a training node has no loss: it is left out before it costs anything.
         has_train = torch.zeros(self.num_parts, dtype=torch.bool)
         has_train[self._part_of[indices]] = True
         return [parts for parts in groups if bool(has_train[parts].any())]
+
+    def draw_members(self, csc: CSC, members: Tensor) -> Sample:
+        """The batch of these nodes, shape (n,) int64; it depends on nothing else."""
+        raise NotImplementedError(f"{type(self).__name__} has to implement draw_members(csc, members)")
+
+    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
+        if not self._repeats or csc is not self._prepared_for:
+            return self.draw_members(csc, self.members(seeds))
+        kept, parts = self._kept, tuple(seeds.tolist())
+        sample = kept.get(parts)
+        if sample is None:
+            sample = self.draw_members(csc, self.members(seeds))
+            with _keeping:
+                if sum(map(_bytes_of, kept.values())) + _bytes_of(sample) <= self.kept_bytes:
+                    kept[parts] = sample
+        return sample
 
     def members(self, parts: Tensor) -> Tensor:
         """The nodes of ``parts``, part after part."""
@@ -125,12 +168,17 @@ class ClusterGCNSampler(PartitionSampler):
     def __repr__(self) -> str:
         return super().__repr__()[:-1] + ("" if self.diag_lambda is None else f", diag_lambda={self.diag_lambda}") + ")"
 
-    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        nodes = self.members(seeds)
-        hop = induced(csc, nodes, self.num_threads)
+    def draw_members(self, csc: CSC, members: Tensor) -> Sample:
+        hop = induced(csc, members, self.num_threads)
         degree = inside_degree(csc, hop)
-        adjacency = Adjacency(hop, nodes.numel(), csc, nodes, degree=degree, diagonal=self.diag_lambda)
-        return Sample(nodes, [adjacency], repeats=True)
+        adjacency = Adjacency(hop, members.numel(), csc, members, degree=degree, diagonal=self.diag_lambda)
+        return Sample(members, [adjacency], repeats=True)
+
+
+def _bytes_of(sample: Sample) -> int:
+    """About how much memory a batch takes once a model has used it."""
+    num_edges = sum(adjacency.hop.indices.numel() for adjacency in sample.adjacencies)
+    return _BYTES_PER_EDGE * num_edges + _BYTES_PER_NODE * sample.nodes.numel()
 
 
 def inside_degree(csc: CSC, hop: Hop) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop, sample_neighbors
+from gnnscale.ops.subgraph import edges_between
 
 
 def in_edges(csc: CSC, nodes: Tensor, num_threads: int = 1) -> tuple[Tensor, Hop]:
@@ -14,15 +15,13 @@ def in_edges(csc: CSC, nodes: Tensor, num_threads: int = 1) -> tuple[Tensor, Hop
 
     ``nodes`` are distinct int64 ids; the hop's sources are positions in the returned list.
     """
-    everything, hops = sample_neighbors(csc.indptr, csc.indices, nodes, [-1], key=0, num_threads=num_threads)
-    return everything, hops[0]
+    everything, (hop,), _ = sample_neighbors(csc.indptr, csc.indices, nodes, [-1], key=0, num_threads=num_threads)
+    return everything, hop
 
 
 def induced(csc: CSC, nodes: Tensor, num_threads: int = 1) -> Hop:
     """The edges among ``nodes`` (distinct int64 ids): sources and destinations are positions in ``nodes``."""
-    _, hop = in_edges(csc, nodes, num_threads)
-    # Sources are numbered members first, so those from outside are the larger ids.
-    return select(hop, hop.indices < nodes.numel())
+    return edges_between(csc.indptr, csc.indices, nodes, nodes, num_threads=num_threads)
 
 
 def select(hop: Hop, keep: Tensor) -> Hop:

@@ -76,8 +76,8 @@ class GASSampler(PartitionSampler):
     def __repr__(self) -> str:
         return super().__repr__()[:-1] + ("" if self.refresh else ", refresh=False") + ")"
 
-    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        return with_halo(csc, self.members(seeds), self.num_threads)
+    def draw_members(self, csc: CSC, members: Tensor) -> Sample:
+        return with_halo(csc, members, self.num_threads)
 
 
 @dataclass(eq=False)

@@ -76,8 +76,7 @@ class GraphFMSampler(GASSampler):
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, beta={self.beta})"
 
-    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        members = self.members(seeds)
+    def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         nodes, _ = in_edges(csc, members, self.num_threads)
         hop, num_own = induced(csc, nodes, self.num_threads), members.numel()
         into_batch = torch.arange(hop.indices.numel()) < hop.indptr[num_own]

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from gnnscale.checks import check_flag, is_whole
 from gnnscale.csc import CSC
-from gnnscale.ops import Hop
-from gnnscale.ops.random import fold, key_of, uniform
+from gnnscale.ops import sample_labor
 from gnnscale.samplers.base import Sample, Sampler
-from gnnscale.samplers.edges import select
-from gnnscale.samplers.neighbor import check_fanouts, thin_outwards
+from gnnscale.samplers.neighbor import as_sample, check_fanouts
 
 
 class LaborSampler(Sampler):
@@ -84,49 +81,14 @@ class LaborSampler(Sampler):
         return f"LaborSampler({shown})"
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        def thin(csc: CSC, nodes: Tensor, hop: Hop, fanout: int, layer_key: int) -> tuple[Hop, Tensor]:
-            chance = inclusion_probabilities(hop, nodes.numel(), fanout, self.importance_sampling)
-            shared = key_of(key) if self.layer_dependency else layer_key
-            keep = uniform(fold(torch.tensor(shared), nodes))[hop.indices.long()] < chance
-            return select(hop, keep), chance[keep].reciprocal()
-
-        return thin_outwards(thin, csc, seeds, self.fanouts, key, self.num_threads)
-
-
-def inclusion_probabilities(hop: Hop, num_src: int, fanout: int, iterations: int) -> Tensor:
-    """p_vu of each edge of ``hop``, shape (E,), float64, after ``iterations`` of π; -1 for convergence."""
-    degree = hop.indptr.diff().double()
-    rows, sources = torch.repeat_interleave(hop.indptr.diff()), hop.indices.long()
-    scale = (fanout / degree).clamp(max=1)
-    pi = degree.new_ones(num_src)
-    expected, done = float("inf"), 0
-    while done != iterations:
-        # Now min(1, π_u) is the probability that u is among the sources, by the last π and c.
-        pi *= torch.zeros_like(pi).scatter_reduce_(0, sources, scale[rows], "amax")
-        scale = solve_scales(pi[sources], rows, degree, fanout)
-        before, expected = expected, pi.clamp(max=1).sum().item()
-        if expected >= (1 - 1e-4) * before:
-            break
-        done += 1
-    return (scale[rows] * pi[sources]).clamp(max=1)
-
-
-def solve_scales(pi: Tensor, rows: Tensor, degree: Tensor, fanout: int) -> Tensor:
-    """c of each row with Σ 1 / min(1, c π) = d² / min(k, d) over its edges, shape (num_dst,).
-
-    In y = 1 / c the sum Σ max(1, y / π) is convex and made of straight pieces. Newton's method, started to the right
-    of the root, comes down to it through ever smaller sets of edges with p < 1, and is exact once they stay.
-    """
-    target = degree.square() / degree.clamp(max=fanout)
-    free = (degree > fanout)[rows]
-    while True:
-        slope = torch.zeros_like(degree).index_add_(0, rows, free / pi)
-        num_free = torch.zeros_like(degree).index_add_(0, rows, free.double())
-        y = (target - degree + num_free) / slope
-        still = free & (pi < y[rows])
-        if torch.equal(still, free):
-            break
-        free = still
-    # Rows that keep all: the root is no single point, and this is its end.
-    least = torch.full_like(degree, float("inf")).scatter_reduce_(0, rows, pi, "amin")
-    return torch.where(degree <= fanout, least, y).reciprocal()
+        drawn = sample_labor(
+            csc.indptr,
+            csc.indices,
+            seeds,
+            self.fanouts[::-1],
+            key=key,
+            iterations=self.importance_sampling,
+            shared=self.layer_dependency,
+            num_threads=self.num_threads,
+        )
+        return as_sample(csc, *drawn)

@@ -15,9 +15,10 @@ from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.checks import check_flag, check_per_layer
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
-from gnnscale.ops.random import fold, key_of, uniform
+from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.random import key_of
+from gnnscale.ops.subgraph import edges_from
 from gnnscale.samplers.base import Sample, Sampler
-from gnnscale.samplers.edges import drop_unused, in_edges, select
 
 
 @dataclass(eq=False)
@@ -32,14 +33,20 @@ class DrawnLayer:
         The edges, sources as positions in ``nodes``.
     importance : Tensor
         Shape (E,), float64: how much each edge stands for.
+    places : Tensor
+        Shape (d,), int32: where each drawn node stands in ``nodes``, -1 where no edge leaves it.
     """
 
     nodes: Tensor
     hop: Hop
     importance: Tensor
+    places: Tensor
 
 
 Drawn = TypeVar("Drawn", bound=DrawnLayer)
+
+Scales = tuple[Tensor | None, Tensor | None]
+"""Squared factors of the rows and of the columns of Â, shape (N,) float64; None for ones."""
 
 
 class LayerwiseSampler(Sampler):
@@ -58,6 +65,15 @@ class LayerwiseSampler(Sampler):
             raise ValueError(f"norm={norm!r} is not known; use one of {', '.join(map(repr, NORMS))}")
         self.norm = norm
         self.num_layers = len(self.sizes)
+        self._scales_of: tuple[CSC, Scales] | None = None
+
+    def _scales(self, csc: CSC) -> Scales:
+        """What :func:`squared_columns` takes, computed once a graph."""
+        known = self._scales_of
+        if known is None or known[0] is not csc:
+            # At once, because several threads may draw from a graph that was not prepared.
+            known = self._scales_of = (csc, squared_scales(csc, self.norm))
+        return known[1]
 
     def __repr__(self) -> str:
         shown = [f"sizes={self.sizes}", *self._options()]
@@ -127,20 +143,16 @@ class FastGCNSampler(LayerwiseSampler):
         """p of all nodes and its cumulative sums, float64, computed once a graph."""
         prepared = self._prepared
         if prepared is None or prepared[0] is not csc:
-            every_edge = Hop(csc.indptr, csc.indices, torch.arange(csc.indices.numel()))
-            columns = squared_columns(csc, csc.nodes, every_edge, self.norm)
+            sources, sums = squared_columns(csc, csc.nodes, squared_scales(csc, self.norm))
+            columns = torch.zeros(csc.num_nodes, dtype=sums.dtype).index_copy_(0, sources, sums)
             # At once, because several threads may draw from a graph that was not prepared.
             prepared = self._prepared = (csc, columns / columns.sum(), columns.cumsum(0))
         return prepared[1:]
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> DrawnLayer:
         probability, cumulative = self._probabilities(csc)
-        ids, counts = draw_with_replacement(cumulative, size, key).unique(return_counts=True)
-        candidates, hop = in_edges(csc, destinations, self.num_threads)
-        place = torch.searchsorted(ids, candidates).clamp_(max=ids.numel() - 1)
-        drawn = ids[place] == candidates
-        importance = torch.where(drawn, counts[place] / (size * probability[candidates]), 0.0)
-        return keep_drawn(candidates, hop, importance)
+        drawn, counts = draw_with_replacement(cumulative, size, key=key)
+        return keep_drawn(csc, destinations, drawn, counts / (size * probability[drawn]), self.num_threads)
 
 
 class LADIESSampler(LayerwiseSampler):
@@ -201,14 +213,12 @@ class LADIESSampler(LayerwiseSampler):
         return ["debias=True"] if self.debias else []
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> DrawnLayer:
-        candidates, hop = in_edges(csc, destinations, self.num_threads)
-        chance = squared_columns(csc, candidates, hop, self.norm)
+        candidates, chance = squared_columns(csc, destinations, self._scales(csc))
         if self.debias:
             chance = chance.sqrt()
-        drawn = draw_in_succession(chance, size, fold(torch.tensor(key), candidates))
-        importance = torch.zeros_like(chance)
-        importance[drawn] = succession_weights(chance, drawn) if self.debias else chance[drawn].reciprocal()
-        layer = keep_drawn(candidates, hop, importance)
+        drawn = draw_in_succession(chance, size, key=key)
+        importance = succession_weights(chance, drawn) if self.debias else chance[drawn].reciprocal()
+        layer = keep_drawn(csc, destinations, candidates[drawn], importance, self.num_threads)
         if not self.debias:
             layer.importance = fill_rows(csc, destinations, layer)
         return layer
@@ -234,39 +244,41 @@ def as_adjacencies(csc: CSC, layers: Sequence[DrawnLayer]) -> list[Adjacency]:
     ]
 
 
-def squared_columns(csc: CSC, nodes: Tensor, hop: Hop, norm: str) -> Tensor:
-    """Σ_v Â_vu² over the edges of ``hop``, for each of ``nodes``; shape (n,), float64.
+def squared_scales(csc: CSC, norm: str) -> Scales:
+    """What Â_vu² has of v and of u, beside the square of an edge's weight.
 
     A self-loop of A counts as any other edge, although "sym" makes no use of it: every edge that weighs anything
     has to have a chance, because the model's normalisation may be another one.
     """
-    degree = csc.degree[nodes].double()
-    rows = columns = torch.ones_like(degree)
+
+    def inverse(degree: Tensor) -> Tensor:
+        return degree.double().masked_fill(degree == 0, 1.0).reciprocal()
+
     if norm == "sym":
-        loop_free = degree if csc.loops is None else degree - csc.loops[nodes]
-        rows = columns = (loop_free + 1).rsqrt()
-    elif norm != "sum":
-        out_degree = csc.out_degree[nodes].double() if norm in ("both", "left") else degree
-        of_rows, of_columns = (d.masked_fill(d == 0, 1.0).reciprocal() for d in (degree, out_degree))
-        if norm == "mean":
-            rows = of_rows
-        elif norm == "left":
-            columns = of_columns
-        else:
-            rows, columns = of_rows.sqrt(), of_columns.sqrt()
-    counts = hop.indptr.diff()
-    squares = torch.repeat_interleave(rows[: counts.numel()].square(), counts, output_size=hop.indices.numel())
-    if csc.weight is not None:
-        squares *= csc.weight[hop.positions].double().square()
-    return torch.bincount(hop.indices, weights=squares, minlength=nodes.numel()) * columns.square()
+        both = ((csc.degree if csc.loops is None else csc.degree - csc.loops).double() + 1).reciprocal()
+        return both, both
+    if norm == "sum":
+        return None, None
+    if norm == "mean":
+        return inverse(csc.degree).square(), None
+    if norm == "left":
+        return None, inverse(csc.out_degree).square()
+    return inverse(csc.degree), inverse(csc.out_degree if norm == "both" else csc.degree)
 
 
-def keep_drawn(candidates: Tensor, hop: Hop, importance: Tensor) -> DrawnLayer:
-    """The edges of ``hop`` from candidates with an importance, shape (n,), above 0: those that were drawn."""
-    of_edges = importance[hop.indices.long()]
-    keep = of_edges > 0
-    nodes, hop = drop_unused(candidates, select(hop, keep))
-    return DrawnLayer(nodes, hop, of_edges[keep])
+def squared_columns(csc: CSC, destinations: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
+    """The sources of ``destinations``' in-edges, and Σ_v Â_vu² for each over those edges; float64."""
+    rows, columns = scales
+    return column_sums(csc.indptr, csc.indices, destinations, rows=rows, columns=columns, weight=csc.weight)
+
+
+def keep_drawn(csc: CSC, destinations: Tensor, drawn: Tensor, importance: Tensor, num_threads: int) -> DrawnLayer:
+    """The edges from ``drawn``, distinct nodes, to ``destinations``, with the importance of the nodes they leave.
+
+    Nodes without such an edge are left out.
+    """
+    nodes, hop, origins, places = edges_from(csc.indptr, csc.indices, destinations, drawn, num_threads=num_threads)
+    return DrawnLayer(nodes, hop, importance[origins], places)
 
 
 def fill_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
@@ -280,28 +292,8 @@ def fill_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
     return layer.importance * scale[rows]
 
 
-def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> Tensor:
-    """``size`` independent draws from chances with these cumulative sums, shape (n,) float64; shape (size,)."""
-    total = cumulative[-1]
-    points = uniform(fold(torch.tensor(key), torch.arange(size))) * total
-    # Rounding can carry a point to the total: it belongs to the last one that has a chance.
-    last = int(torch.searchsorted(cumulative, total))
-    return torch.searchsorted(cumulative, points, right=True).clamp_(max=last)
-
-
-def draw_in_succession(chance: Tensor, size: int, words: Tensor) -> Tensor:
-    """Up to ``size`` distinct positions in the order drawn, each ∝ ``chance`` among those still there.
-
-    The order of independent exponential waiting times with rates ``chance`` has this distribution (Efraimidis and
-    Spirakis 2006). ``words``, shape (n,) int64, are the random words; positions without a chance are never drawn.
-    """
-    possible = chance.nonzero().squeeze(1)
-    waiting = -torch.log1p(-uniform(words[possible])) / chance[possible]
-    return possible[waiting.topk(min(size, possible.numel()), largest=False).indices]
-
-
 def succession_weights(chance: Tensor, drawn: Tensor) -> Tensor:
-    """Weights that make Σ_j weight_j y_j unbiased for Σ_u y_u, for ``drawn`` of :func:`draw_in_succession`.
+    """Weights that make Σ_j weight_j y_j unbiased for Σ_u y_u, for ``drawn`` of :func:`gnnscale.ops.layerwise.draw_in_succession`.
 
     With r_j = (1 - P_j) / p_j, P_j what was drawn before j, the estimate T_j = Σ_{i<j} y_i + r_j y_j is unbiased.
     The mean T̄_j = (1 - a_j) T̄_{j-1} + a_j T_j with a_j = n / ((j + 1)(n - j)) multiplies out to the weights
@@ -311,7 +303,8 @@ def succession_weights(chance: Tensor, drawn: Tensor) -> Tensor:
     if m == n:
         return torch.ones_like(chance[drawn])
     own = chance[drawn]
-    never = chance.index_fill(0, drawn, 0.0).sum()
+    # One after the other, so that the number of torch's threads does not show.
+    never = chance.index_fill(0, drawn, 0.0).cumsum(0)[-1]
     # Added up from the end: 1 - P_j would cancel where little is left.
     left = own.flip(0).cumsum(0).flip(0) + never
     j = torch.arange(m, dtype=chance.dtype)

@@ -15,6 +15,7 @@ from gnnscale._dgl import dgl
 from gnnscale.checks import check_flag, check_share
 from gnnscale.csc import CSC
 from gnnscale.ops import sample_neighbors, transpose_csr
+from gnnscale.ops.subgraph import append_nodes
 from gnnscale.samplers.base import Sample
 from gnnscale.samplers.cluster import PartitionSampler
 from gnnscale.samplers.edges import in_edges, induced
@@ -122,12 +123,11 @@ class LMCSampler(PartitionSampler):
             self._out_edges = transpose_csr(csc.indptr, csc.indices, csc.num_nodes)[:2]
         super().prepare(graph, indices, batch_size)
 
-    def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        members = self.members(seeds)
+    def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         num_own = members.numel()
         nodes, _ = in_edges(csc, members, self.num_threads)
-        reached, _ = sample_neighbors(*self._out_edges, members, [-1], key=0, num_threads=self.num_threads)
-        nodes = torch.cat([nodes, reached[~torch.isin(reached, nodes)]])
+        reached, _, _ = sample_neighbors(*self._out_edges, members, [-1], key=0, num_threads=self.num_threads)
+        nodes, _ = append_nodes(nodes, reached, csc.num_nodes)
         hop = induced(csc, nodes, self.num_threads)
         adjacencies, halo = halo_adjacencies(csc, nodes, hop, num_own)
         at_hand = hop.indptr.diff()[num_own:]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
 from gnnscale.checks import check_flag, check_per_layer
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop, sample_neighbors
-from gnnscale.ops.random import fold, key_of, uniform
 from gnnscale.samplers.base import Sample, Sampler
-from gnnscale.samplers.edges import drop_unused, in_edges, select
 
 
 class NeighborSampler(Sampler):
@@ -68,106 +65,28 @@ class NeighborSampler(Sampler):
         return f"{type(self).__name__}(fanouts={self.fanouts}{''.join(options)})"
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        if self.by_weight and csc.weight is not None:
-            return thin_outwards(self._thin, csc, seeds, self.fanouts, key, self.num_threads)
         # Hops are drawn from the seeds outwards, and fan-outs are written from the input inwards.
-        outwards = self.fanouts[::-1]
-        nodes, hops = sample_neighbors(
+        drawn = sample_neighbors(
             csc.indptr,
             csc.indices,
             seeds,
-            outwards,
+            self.fanouts[::-1],
             key=key,
             replace=self.replace,
+            weight=csc.weight if self.by_weight else None,
             num_threads=self.num_threads,
         )
-        adjacencies = []
-        for hop, fanout, num_src in zip(
-            hops, outwards, [*(h.indptr.numel() - 1 for h in hops[1:]), nodes.numel()], strict=True
-        ):
-            importance = None
-            if fanout != -1:
-                drawn = hop.indptr.diff()
-                destinations = nodes[: drawn.numel()]
-                available = csc.indptr[destinations + 1] - csc.indptr[destinations]
-                # Rows without edges divide 0 by 0 here and are repeated zero times.
-                importance = torch.repeat_interleave(available / drawn, drawn.long())
-            adjacencies.append(Adjacency(hop, num_src, csc, nodes, importance=importance))
-        return Sample(nodes, adjacencies[::-1], all_train=True)
-
-    def _thin(self, csc: CSC, nodes: Tensor, hop: Hop, fanout: int, key: int) -> tuple[Hop, Tensor]:
-        weight = csc.weight[hop.positions].double()  # type: ignore[index]
-        if self.replace or fanout == 1:
-            return draw_edges_with_replacement(hop, weight, fanout, fold(torch.tensor(key), nodes))
-        return draw_by_priority(hop, weight, fanout, fold(torch.tensor(key), hop.positions))
+        return as_sample(csc, *drawn)
 
 
-Thin = Callable[[CSC, Tensor, Hop, int, int], tuple[Hop, Tensor]]
-
-
-def thin_outwards(
-    thin: Thin, csc: CSC, seeds: Tensor, fanouts: Sequence[int], key: int, num_threads: int = 1
-) -> Sample:
-    """A sample whose layers are drawn one after the other, each from all in-edges of its destinations.
-
-    ``thin(csc, nodes, hop, fanout, key)`` is given those edges with their nodes, and the layer's own random key; it
-    returns the edges that it keeps, sources numbered as they were, and their importance, shape (E,).
-    """
-    nodes, adjacencies = seeds.long(), []
-    for number, fanout in enumerate(reversed(fanouts)):
-        nodes, hop = in_edges(csc, nodes, num_threads)
-        importance = None
-        if fanout != -1:
-            hop, importance = thin(csc, nodes, hop, fanout, key_of(key, number))
-            nodes, hop = drop_unused(nodes, hop)
-            importance = importance.float()
-        adjacencies.append(Adjacency(hop, nodes.numel(), csc, nodes, importance=importance))
+def as_sample(csc: CSC, nodes: Tensor, hops: list[Hop], importance: list[Tensor | None]) -> Sample:
+    """A batch of hops that were drawn from training nodes outwards."""
+    num_src = [*(hop.indptr.numel() - 1 for hop in hops[1:]), nodes.numel()]
+    adjacencies = [
+        Adjacency(hop, size, csc, nodes, importance=factors)
+        for hop, size, factors in zip(hops, num_src, importance, strict=True)
+    ]
     return Sample(nodes, adjacencies[::-1], all_train=True)
-
-
-def draw_by_priority(hop: Hop, weight: Tensor, size: int, words: Tensor) -> tuple[Hop, Tensor]:
-    """Up to ``size`` edges of each row of ``hop`` by priority sampling, and their importance.
-
-    ``weight``, shape (E,), float64, is not negative; ``words``, shape (E,), int64, are the random words.
-    """
-    counts = hop.indptr.diff()
-    rows = torch.repeat_interleave(counts).long()
-    priority = weight / (1 - uniform(words))
-    # Row by row, the largest first, in one sort: the bits of positive floats are in the order of their values.
-    order = ((rows << 32) - priority.float().view(torch.int32)).argsort()
-    rank = torch.arange(rows.numel()) - torch.repeat_interleave(hop.indptr[:-1], counts)
-    following = order[rank == size]
-    threshold = weight.new_zeros(counts.numel())
-    threshold[rows[following]] = priority[following]
-    keep = torch.zeros_like(rows, dtype=torch.bool)
-    keep[order[rank < size]] = True
-    keep &= weight > 0
-    return select(hop, keep), (threshold[rows[keep]] / weight[keep]).clamp(min=1)
-
-
-def draw_edges_with_replacement(hop: Hop, weight: Tensor, size: int, words: Tensor) -> tuple[Hop, Tensor]:
-    """``size`` edges of each row of ``hop`` that weighs anything, and their importance.
-
-    ``weight``, shape (E,), float64, is not negative; ``words``, int64, are random words, the first num_dst of them
-    those of the rows.
-    """
-    counts = hop.indptr.diff()
-    rows = torch.repeat_interleave(counts)
-    total = weight.new_zeros(counts.numel()).index_add_(0, rows, weight)
-    drawing = (total > 0).nonzero().squeeze(1)
-    # Shares, and not weights: a light row beside a heavy one would drown in the sum's rounding.
-    share = (weight / total[rows]).nan_to_num_(0.0)
-    cumulative = share.cumsum(0)
-    ends = torch.cat([cumulative.new_zeros(1), cumulative])[hop.indptr.long()]
-    begin, end = ends[drawing], ends[drawing + 1]
-    points = uniform(fold(words[drawing][:, None], torch.arange(size)))
-    drawn = torch.searchsorted(cumulative, begin[:, None] + points * (end - begin)[:, None], right=True)
-    # Rounding can carry a point to the row's end, which belongs to the last of its edges that weighs anything.
-    drawn = torch.minimum(drawn, torch.searchsorted(cumulative, end)[:, None]).flatten()
-    indptr = torch.zeros_like(hop.indptr)
-    indptr[drawing + 1] = size
-    indptr = indptr.cumsum(0, dtype=hop.indptr.dtype)
-    return Hop(indptr, hop.indices[drawn], hop.positions[drawn]), 1 / (size * share[drawn])
 
 
 def check_fanouts(fanouts: Sequence[int]) -> list[int]:

@@ -11,10 +11,10 @@ from gnnscale.adjacency import Adjacency
 from gnnscale.checks import check_count, check_per_layer, check_share
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
-from gnnscale.ops.random import as_signed, fold, key_of, uniform
-from gnnscale.ops.walks import random_walks, walk_ends
+from gnnscale.ops.random import key_of
+from gnnscale.ops.subgraph import append_nodes
+from gnnscale.ops.walks import random_walks, top_visits, walk_ends
 from gnnscale.samplers.base import Sample, Sampler
-from gnnscale.samplers.edges import append, row_pointers
 
 
 class WalkSampler(Sampler):
@@ -36,7 +36,7 @@ class WalkSampler(Sampler):
         self.num_layers = len(self.num_neighbors)
 
     def visited(self, csc: CSC, nodes: Tensor, key: int) -> Tensor:
-        """Shape (num_nodes, V), int64: what walks from each of ``nodes`` visited, -1 for nothing."""
+        """Shape (num_nodes, V), int64: what walks from each of ``nodes`` visited, itself or others, -1 for nothing."""
         raise NotImplementedError
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
@@ -44,12 +44,13 @@ class WalkSampler(Sampler):
         adjacencies = []
         for number, limit in enumerate(reversed(self.num_neighbors)):
             visited = self.visited(csc, nodes, key_of(key, number, 0))
-            others = visited.masked_fill(visited == nodes[:, None], -1)
-            rows, found, counts = top(*count_visits(others), limit, key_of(key, number, 1))
+            indptr, found, counts = top_visits(
+                visited, limit, key=key_of(key, number, 1), own=nodes, num_threads=self.num_threads
+            )
+            rows = rows_of(indptr)
             total = torch.zeros(nodes.numel()).index_add_(0, rows, counts.float())
-            indptr = row_pointers(rows, nodes.numel())
-            nodes, indices = append(nodes, found)
-            hop = Hop(indptr, indices, torch.full_like(found, -1))
+            nodes, indices = append_nodes(nodes, found, csc.num_nodes)
+            hop = Hop(indptr.int(), indices, torch.full_like(found, -1))
             degree = (csc.degree[nodes] > (0 if csc.loops is None else csc.loops[nodes])).float()
             adjacencies.append(Adjacency.replacing(hop, nodes.numel(), counts / total[rows], degree))
         return Sample(nodes, adjacencies[::-1], all_train=True)
@@ -116,7 +117,7 @@ class PinSAGESampler(WalkSampler):
     def visited(self, csc: CSC, nodes: Tensor, key: int) -> Tensor:
         starts = nodes.repeat_interleave(self.num_walks)
         walks = random_walks(csc, starts, self.walk_length, key=key, stop=self.stop, num_threads=self.num_threads)
-        return walks[:, 1:].reshape(nodes.numel(), -1)
+        return walks.view(nodes.numel(), -1)
 
 
 class PPRSampler(WalkSampler):
@@ -206,33 +207,13 @@ def ppr_shares(csc: CSC, starts: Tensor, *, num_walks: int, stop: float, key: in
     """
     num_walks = check_count("num_walks", num_walks)
     ends = walk_ends(csc, starts.repeat_interleave(num_walks), key=key, stop=stop)
-    rows, nodes, counts = count_visits(ends.view(starts.numel(), num_walks))
-    return rows, nodes, counts / num_walks
+    indptr, nodes, counts = top_visits(ends.view(starts.numel(), num_walks), -1, key=0)
+    return rows_of(indptr), nodes, counts / num_walks
 
 
-def count_visits(visited: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows and nodes of all pairs in ``visited``, shape (R, V) with -1 for nothing, in order, and how often each is."""
-    rows, at = (visited >= 0).nonzero(as_tuple=True)
-    nodes = visited[rows, at]
-    width = int(nodes.max()) + 1 if nodes.numel() else 1
-    pairs, counts = (rows * width + nodes).unique(return_counts=True)
-    return pairs // width, pairs % width, counts
-
-
-def top(rows: Tensor, nodes: Tensor, counts: Tensor, limit: int, key: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of each row the ``limit`` pairs with the largest counts, ties at random; all of them if ``limit`` is -1.
-
-    ``rows`` is sorted; what is kept stays in order.
-    """
-    if limit == -1:
-        return rows, nodes, counts
-    state = torch.tensor(as_signed(key))
-    scores = counts + uniform(fold(fold(state, rows), nodes))
-    order = scores.argsort(descending=True, stable=True)
-    order = order[rows[order].argsort(stable=True)]
-    ranks = torch.arange(rows.numel()) - row_pointers(rows, int(rows[-1]) + 1 if rows.numel() else 0)[rows]
-    kept = order[ranks < limit].sort().values
-    return rows[kept], nodes[kept], counts[kept]
+def rows_of(indptr: Tensor) -> Tensor:
+    """The row of each element of a CSR structure, int64."""
+    return torch.arange(indptr.numel() - 1).repeat_interleave(indptr.diff(), output_size=int(indptr[-1]))
 
 
 def check_teleport(stop: float) -> float:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -13,11 +18,14 @@ from gnnscale.blocks import to_blocks
 from gnnscale.checks import check_count, check_num_layers
 from gnnscale.csc import CSC
 from gnnscale.ops.random import key_of
+from gnnscale.ops.subgraph import distinct_nodes
 from gnnscale.ops.walks import random_walks
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.edges import induced
 
 MODES = ("walk", "node", "edge")
+
+_ONE = torch.ones(1, dtype=torch.int32)
 
 _COUNTING = key_of(0x5A117)
 """Of the subgraphs that are counted, so that the same graph always gets the same normalisation."""
@@ -128,15 +136,16 @@ class SAINTSampler(Sampler):
 
     def _count(self, csc: CSC) -> None:
         """Draw subgraphs and make the importance of edges and the loss weight of nodes from their counts."""
-        generator = torch.Generator().manual_seed(_COUNTING)
         of_node = torch.zeros(csc.num_nodes, dtype=torch.int64)
-        of_edge = torch.zeros(csc.indices.numel(), dtype=torch.int64)
+        of_edge = torch.zeros(csc.indices.numel(), dtype=torch.int32)
         number = drawn = 0
-        while drawn <= self.coverage * csc.num_nodes:
-            nodes = self._members(csc, self._draw_seeds(generator), key_of(_COUNTING, number))
-            of_node[nodes] += 1
-            of_edge[induced(csc, nodes, torch.get_num_threads()).positions] += 1
-            number, drawn = number + 1, drawn + nodes.numel()
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for nodes, edges in _in_flight(pool, self._subgraphs(csc)):
+                of_node[nodes] += 1
+                of_edge.index_add_(0, edges, _ONE.expand(edges.numel()))
+                number, drawn = number + 1, drawn + nodes.numel()
+                if drawn > self.coverage * csc.num_nodes:
+                    break
         num_train = self._roots.numel()
         of_train = int(of_node[self._roots].sum())
         if not of_train:
@@ -144,6 +153,17 @@ class SAINTSampler(Sampler):
         self._num_batches = math.ceil(num_train * number / of_train)
         self._importance = ((of_node[_destinations(csc)] + 1) / (of_edge + 1)).float()
         self._loss_weight = ((number + 1) / ((of_node + 1) * num_train)).float()
+
+    def _subgraphs(self, csc: CSC) -> Iterator[Callable[[], tuple[Tensor, Tensor]]]:
+        """Without end: what draws a subgraph's nodes and edges (positions in the CSC arrays)."""
+        generator = torch.Generator().manual_seed(_COUNTING)
+
+        def draw(seeds: Tensor, number: int) -> tuple[Tensor, Tensor]:
+            nodes = self._members(csc, seeds, key_of(_COUNTING, number))
+            return nodes, induced(csc, nodes).positions
+
+        for number in itertools.count():
+            yield partial(draw, self._draw_seeds(generator), number)
 
     def batches(
         self, indices: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator
@@ -164,10 +184,10 @@ class SAINTSampler(Sampler):
         """The nodes of the subgraph that grows from ``seeds``, in ascending order."""
         if self.mode == "walk":
             visited = random_walks(csc, seeds, self.walk_length, key=key, num_threads=self.num_threads)
-            return visited[visited >= 0].unique()
+            return distinct_nodes(visited.view(-1), csc.num_nodes)
         if self.mode == "edge":
             seeds = torch.cat([csc.indices[seeds].long(), torch.searchsorted(csc.indptr, seeds, right=True) - 1])
-        return seeds.unique()
+        return distinct_nodes(seeds, csc.num_nodes)
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
         nodes = self._members(csc, seeds, key)
@@ -197,6 +217,20 @@ class SAINTSampler(Sampler):
         key = int(torch.randint(2**62, (), generator=generator))
         sample = self.draw(csc, self._draw_seeds(torch.Generator().manual_seed(key)), key)
         return sample.nodes, sample.output_nodes, to_blocks(g, sample, self.num_layers)
+
+
+def _in_flight(
+    pool: ThreadPoolExecutor, jobs: Iterator[Callable[[], tuple[Tensor, Tensor]]], ahead: int = 8
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The results of jobs in their order, a few of which are under way."""
+    pending = deque(pool.submit(job) for job in itertools.islice(jobs, ahead))
+    try:
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(job) for job in itertools.islice(jobs, 1))
+    finally:
+        for future in pending:
+            future.cancel()
 
 
 def _destinations(csc: CSC) -> Tensor:

@@ -11,11 +11,11 @@ from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.positions import draw_positions, ranges
 from gnnscale.ops.random import as_signed, fold, key_of
-from gnnscale.ops.walks import walk_ends
+from gnnscale.ops.walks import top_visits, walk_ends
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
 from gnnscale.samplers.edges import append, induced, row_pointers
-from gnnscale.samplers.pinsage import check_teleport, count_visits, top
+from gnnscale.samplers.pinsage import check_teleport, rows_of
 
 
 class ScopeSampler(Sampler):
@@ -164,6 +164,7 @@ class ShaDowPPRSampler(ScopeSampler):
         starts = roots.repeat_interleave(self.num_walks)
         ends = walk_ends(csc, starts, key=key_of(key, 0), stop=self.stop, num_threads=self.num_threads)
         ends = ends.view(roots.numel(), -1)
-        others = ends.masked_fill(ends == roots[:, None], -1)
-        owners, nodes, _ = top(*count_visits(others), self.num_neighbors, key_of(key, 1))
-        return torch.cat([torch.arange(roots.numel()), owners]), torch.cat([roots, nodes])
+        indptr, nodes, _ = top_visits(
+            ends, self.num_neighbors, key=key_of(key, 1), own=roots, num_threads=self.num_threads
+        )
+        return torch.cat([torch.arange(roots.numel()), rows_of(indptr)]), torch.cat([roots, nodes])

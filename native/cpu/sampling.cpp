@@ -1,6 +1,8 @@
 #include "sampling.h"
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -8,114 +10,115 @@
 #include "node_set.h"
 #include "parallel.h"
 #include "random.h"
+#include "rules.h"
+#include "team.h"
 
 namespace gnnscale {
 namespace {
 
-constexpr int64_t kEdgesPerThread = 16384;
-// Up to this many draws a search among them is faster than a bitmap over the neighbours.
-constexpr int64_t kLinearSearch = 64;
+constexpr int64_t kEdgesPerThread = 4096;
 
-// k distinct positions of the row's edges: for each j of the last k, a random one of the first j + 1, or j
-// itself if that one is taken.
-void draw_distinct(Row row, int64_t k, uint64_t state, int64_t* positions) {
-    std::vector<bool> taken(k > kLinearSearch ? row.degree : 0);
-    for (int64_t i = 0; i < k; ++i) {
-        const int64_t last = row.degree - k + i;
-        int64_t drawn = bounded(fold(state, i), last + 1);
-        if (taken.empty()) {
-            bool met = false;
-            for (int64_t j = 0; j < i; ++j) met |= positions[j] == row.start + drawn;
-            if (met) drawn = last;
-        } else {
-            if (taken[drawn]) drawn = last;
-            taken[drawn] = true;
-        }
-        positions[i] = row.start + drawn;
-    }
-}
-
-void draw_positions(Row row, int64_t fanout, bool replace, uint64_t state, int64_t* positions) {
-    if (fanout < 0 || (!replace && row.degree <= fanout)) {
-        std::iota(positions, positions + row.degree, row.start);
-    } else if (!replace) {
-        draw_distinct(row, fanout, state, positions);
-    } else if (row.degree > 0) {
-        for (int64_t j = 0; j < fanout; ++j) positions[j] = row.start + bounded(fold(state, j), row.degree);
-    }
-}
-
-int64_t num_drawn(int64_t degree, int64_t fanout, bool replace) {
-    if (fanout < 0) return degree;
-    if (replace) return degree > 0 ? fanout : 0;
-    return std::min(degree, fanout);
-}
+using MakeRule = std::function<std::unique_ptr<Rule>(size_t hop)>;
 
 template <class Index, class Local>
 class Sampler {
   public:
     Sampler(const Csc<Index>& graph, const Drawing& drawing)
-        : graph_(graph), drawing_(drawing), nodes_(graph.num_nodes) {}
+        : graph_(graph),
+          drawing_(drawing),
+          nodes_(graph.num_nodes, drawing.dense_nodes),
+          team_(drawing.num_threads) {}
 
-    Sample run(const int64_t* seeds, int64_t num_seeds, const std::vector<int64_t>& fanouts) {
+    Sample run(const int64_t* seeds, int64_t num_seeds, const std::vector<int64_t>& fanouts,
+               const MakeRule& make_rule) {
         Sample sample;
         nodes_.add_seeds(seeds, num_seeds);
         for (size_t h = 0; h < fanouts.size(); ++h) {
-            find_rows(fanouts[h]);
-            const int64_t num_edges = nodes_.workspace().offsets[nodes_.size()];
-            const uint64_t state = fold(drawing_.key, h);
+            find_rows();
+            const auto rule = fanouts[h] < 0 ? take_all() : make_rule(h);
+            count(*rule);
+            const int64_t num_edges = offsets()[nodes_.size()];
             const bool narrow = std::max(num_edges, graph_.num_nodes) <= drawing_.narrow_limit;
-            sample.hops.push_back(narrow ? draw<int32_t>(fanouts[h], state)
-                                         : draw<int64_t>(fanouts[h], state));
+            sample.hops.push_back(narrow ? draw<int32_t>(*rule, fanouts[h] >= 0)
+                                         : draw<int64_t>(*rule, fanouts[h] >= 0));
         }
-        sample.nodes = nodes_.copy();
+        sample.nodes = nodes_.take();
         return sample;
     }
 
   private:
-    // Where every destination's edges stand, and the offsets of those to be drawn.
-    void find_rows(int64_t fanout) {
-        const int64_t count = nodes_.size();
-        auto& [local_id, rows, offsets] = nodes_.workspace();
-        if (static_cast<int64_t>(rows.size()) < count) rows.resize(count);
-        if (static_cast<int64_t>(offsets.size()) < count + 1) offsets.resize(count + 1);
-        offsets[0] = 0;
-        run_ranges(
-            count, parts_for(count, kEdgesPerThread, drawing_.num_threads), [&](int64_t begin, int64_t end) {
-                const int64_t* nodes = nodes_.data();
-                for (int64_t i = begin; i < end; ++i) {
-                    if (i + kAhead < end) __builtin_prefetch(graph_.indptr + nodes[i + kAhead]);
-                    const int64_t start = graph_.indptr[nodes[i]], stop = graph_.indptr[nodes[i] + 1];
-                    if (start < 0 || stop < start || stop > graph_.num_edges)
-                        throw std::invalid_argument(
-                            "indptr is no CSC pointer array: the edges of node " + std::to_string(nodes[i]) +
-                            " would stand from " + std::to_string(start) + " to " + std::to_string(stop) +
-                            ", where indices has " + std::to_string(graph_.num_edges) + ".");
-                    rows[i] = {start, stop - start};
-                    offsets[i + 1] = num_drawn(stop - start, fanout, drawing_.replace);
-                }
-            });
-        std::partial_sum(offsets.begin(), offsets.begin() + count + 1, offsets.begin());
+    std::vector<Row>& rows() { return nodes_.workspace().rows; }
+    std::vector<int64_t>& offsets() { return nodes_.workspace().offsets; }
+    Frontier frontier() { return {nodes_.data(), rows().data(), nodes_.size(), graph_.indices, sizeof(Index)}; }
+
+    int parts(int64_t work) const { return parts_for(work, kEdgesPerThread, drawing_.num_threads); }
+
+    // Where the edges of the nodes that have come since stand.
+    void find_rows() {
+        const int64_t known = known_rows_, count = nodes_.size();
+        if (static_cast<int64_t>(rows().size()) < count) rows().resize(count);
+        const int64_t* nodes = nodes_.data();
+        Row* rows = this->rows().data();
+        team_.run(count - known, 4096, parts(count - known), [&](int64_t begin, int64_t end) {
+            for (int64_t i = known + begin; i < known + end; ++i) {
+                if (i + kAhead < known + end) __builtin_prefetch(graph_.indptr + nodes[i + kAhead]);
+                const int64_t start = graph_.indptr[nodes[i]], stop = graph_.indptr[nodes[i] + 1];
+                if (start < 0 || stop < start || stop > graph_.num_edges)
+                    throw std::invalid_argument(
+                        "indptr is no CSC pointer array: the edges of node " + std::to_string(nodes[i]) +
+                        " would stand from " + std::to_string(start) + " to " + std::to_string(stop) +
+                        ", where indices has " + std::to_string(graph_.num_edges) + ".");
+                rows[i] = {start, stop - start};
+            }
+        });
+        known_rows_ = count;
     }
 
+    void count(Rule& rule) {
+        const Frontier frontier = this->frontier();
+        if (static_cast<int64_t>(offsets().size()) < frontier.size + 1) offsets().resize(frontier.size + 1);
+        int64_t* offsets = this->offsets().data();
+        rule.prepare(frontier, team_);
+        offsets[0] = 0;
+        team_.run(frontier.size, kBlock, parts(frontier.size * kBlock / 8), [&](int64_t begin, int64_t end) {
+            rule.count(frontier, begin, end, offsets + 1);
+        });
+        std::partial_sum(offsets, offsets + frontier.size + 1, offsets);
+    }
+
+    // All threads draw blocks, and whichever is at it relabels those that are done, in their order. A thread leaves its
+    // block while the memory brings what was asked for: the sources, and their places in the map.
     template <class Id>
-    Hop draw(int64_t fanout, uint64_t state) {
-        const int64_t count = nodes_.size();
-        const Workspace<Local>& workspace = nodes_.workspace();
-        const int64_t* offsets = workspace.offsets.data();
-        const int64_t num_edges = offsets[count];
-        Buffer<Id> indptr(count + 1), ids(num_edges);
+    Hop draw(Rule& rule, bool has_importance) {
+        const int64_t* offsets = this->offsets().data();
+        const int64_t num_edges = offsets[nodes_.size()];
+        nodes_.reserve(num_edges);  // which may move them
+        const Frontier frontier = this->frontier();
+        const int64_t blocks = (frontier.size + kBlock - 1) / kBlock;
+        Buffer<Id> indptr(frontier.size + 1), ids(num_edges);
         Buffer<int64_t> positions(num_edges);
-        run_rows(offsets, count, parts_for(num_edges, kEdgesPerThread, drawing_.num_threads),
-                 [&](int64_t begin, int64_t end) {
-                     for (int64_t i = begin; i < end; ++i)
-                         draw_positions(workspace.rows[i], fanout, drawing_.replace,
-                                        fold(state, nodes_.data()[i]), positions.data() + offsets[i]);
-                     read_sources(positions.data(), ids.data(), offsets[begin], offsets[end]);
-                 });
-        std::copy_n(offsets, count + 1, indptr.data());
-        nodes_.relabel(ids.data(), num_edges);
-        return {std::move(indptr), std::move(ids), std::move(positions)};
+        Buffer<float> importance(has_importance ? num_edges : 0);
+        InOrder relabelling(blocks);
+        const auto relabel = [&](int64_t block) {
+            const int64_t first = offsets[block * kBlock];
+            nodes_.relabel_reserved(ids.data() + first,
+                                    offsets[std::min((block + 1) * kBlock, frontier.size)] - first);
+        };
+        std::atomic<int64_t> next{0};
+        team_.run(parts(num_edges), [&] {
+            int64_t last = -1;
+            for (int64_t block; (block = next.fetch_add(1)) < blocks; last = block) {
+                const int64_t begin = block * kBlock, end = std::min(begin + kBlock, frontier.size);
+                rule.draw(frontier, begin, end, offsets, positions.data(), importance.data());
+                std::copy(offsets + begin, offsets + end, indptr.data() + begin);
+                if (last >= 0) relabelling.end(last, relabel);
+                read_sources(positions.data(), ids.data(), offsets[begin], offsets[end]);
+                nodes_.prefetch(ids.data() + offsets[begin], offsets[end] - offsets[begin]);
+            }
+            if (last >= 0) relabelling.end(last, relabel);
+        });
+        indptr[frontier.size] = static_cast<Id>(num_edges);
+        return {std::move(indptr), std::move(ids), std::move(positions), std::move(importance)};
     }
 
     template <class Id>
@@ -134,21 +137,45 @@ class Sampler {
     const Csc<Index>& graph_;
     const Drawing& drawing_;
     NodeSet<Local> nodes_;
+    Team team_;
+    int64_t known_rows_ = 0;
 };
+
+template <class Index>
+Sample sample(const Csc<Index>& graph, const int64_t* seeds, int64_t num_seeds,
+              const std::vector<int64_t>& fanouts, const Drawing& drawing, const MakeRule& make_rule) {
+    if (graph.num_nodes <= drawing.narrow_limit)
+        return Sampler<Index, int32_t>(graph, drawing).run(seeds, num_seeds, fanouts, make_rule);
+    return Sampler<Index, int64_t>(graph, drawing).run(seeds, num_seeds, fanouts, make_rule);
+}
 
 }  // namespace
 
 template <class Index>
-Sample sample_neighbors(const Csc<Index>& graph, const int64_t* seeds, int64_t num_seeds,
-                        const std::vector<int64_t>& fanouts, const Drawing& drawing) {
-    if (graph.num_nodes <= drawing.narrow_limit)
-        return Sampler<Index, int32_t>(graph, drawing).run(seeds, num_seeds, fanouts);
-    return Sampler<Index, int64_t>(graph, drawing).run(seeds, num_seeds, fanouts);
+Sample sample_neighbors(const Csc<Index>& graph, const float* weight, const int64_t* seeds, int64_t num_seeds,
+                        const std::vector<int64_t>& fanouts, bool replace, const Drawing& drawing) {
+    return sample(graph, seeds, num_seeds, fanouts, drawing, [&](size_t hop) {
+        const uint64_t state = fold(drawing.key, hop);
+        return weight == nullptr ? draw_alike(fanouts[hop], replace, state)
+                                 : draw_by_weight(weight, fanouts[hop], replace, state);
+    });
 }
 
-template Sample sample_neighbors(const Csc<int32_t>&, const int64_t*, int64_t, const std::vector<int64_t>&,
-                                 const Drawing&);
-template Sample sample_neighbors(const Csc<int64_t>&, const int64_t*, int64_t, const std::vector<int64_t>&,
-                                 const Drawing&);
+template <class Index>
+Sample sample_labor(const Csc<Index>& graph, const int64_t* seeds, int64_t num_seeds,
+                    const std::vector<int64_t>& fanouts, int64_t iterations, bool shared, const Drawing& drawing) {
+    return sample(graph, seeds, num_seeds, fanouts, drawing, [&](size_t hop) {
+        return draw_labor(graph, fanouts[hop], iterations, fold(drawing.key, shared ? 0 : hop), drawing);
+    });
+}
+
+template Sample sample_neighbors(const Csc<int32_t>&, const float*, const int64_t*, int64_t,
+                                 const std::vector<int64_t>&, bool, const Drawing&);
+template Sample sample_neighbors(const Csc<int64_t>&, const float*, const int64_t*, int64_t,
+                                 const std::vector<int64_t>&, bool, const Drawing&);
+template Sample sample_labor(const Csc<int32_t>&, const int64_t*, int64_t, const std::vector<int64_t>&, int64_t,
+                             bool, const Drawing&);
+template Sample sample_labor(const Csc<int64_t>&, const int64_t*, int64_t, const std::vector<int64_t>&, int64_t,
+                             bool, const Drawing&);
 
 }  // namespace gnnscale

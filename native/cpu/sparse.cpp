@@ -1,19 +1,20 @@
 #include "sparse.h"
 
 #include <algorithm>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 
+#include "buffer.h"
 #include "multiversion.h"
-#include "parallel.h"
+#include "pool.h"
 
 #define INLINE inline __attribute__((always_inline))
 
 namespace gnnscale {
 namespace {
 
-constexpr int64_t kWorkPerThread = 3 << 20;
 constexpr int64_t kBytesAhead = 4096;
 
 // Into the second-level cache: rows asked for ahead would push each other out of the first.
@@ -23,155 +24,165 @@ INLINE void prefetch_row(const Real* row, int64_t width) {
     for (int64_t c = 0; c < width; c += line) __builtin_prefetch(row + c, 0, 2);
 }
 
-template <class Real>
-INLINE int64_t edges_ahead(int64_t width) {
-    return std::clamp<int64_t>(kBytesAhead / (std::max<int64_t>(width, 1) * sizeof(Real)), 4, 32);
-}
+// Some columns of a product, with everything in the order of the edges.
+template <class In, class Out>
+struct Columns {
+    using Real = Sum<In>;
+    const Csr<>& matrix;
+    const Real* weights;  // or null
+    Diagonal<Real> diagonal;
+    const In* x;
+    int64_t x_stride, width;
+    Out* out;
+    const Out* local;  // the rows of dot products
+    int64_t stride;    // of `out` and of `local`
+    Real* dots;
+};
 
-// One row of the product, from column `begin` on: in tiles of a fixed width, whose sums stay in registers.
-// What is left takes one more tile, moved back over columns already done, or narrower ones if it is at most a
-// half. The sums start from `own` times the row of x at `own_row`.
-template <int64_t Tile, class Real, class Index>
-INLINE void spmm_row(const Index* indices, const Real* weight, int64_t first, int64_t stop, int64_t last,
-                     Real own, const Real* own_row, const Real* x, int64_t width, Real* out, int64_t begin) {
-    const int64_t ahead = edges_ahead<Real>(std::min(width, Tile));
+// Row v from column `begin` on, in tiles of a fixed width, whose sums stay in registers. What is left takes
+// narrower ones; or one more tile, moved back over columns already done, if it is more than a half and nothing
+// is counted twice by that. `last` is the last edge that may be asked for ahead.
+template <int64_t Tile, bool Sums, bool HasDots, class In, class Out>
+INLINE void row_tiles(const Columns<In, Out>& task, int64_t v, int64_t last, int64_t begin) {
+    using Real = Sum<In>;
+    const int32_t* indices = task.matrix.indices;
+    const int64_t width = task.width, first = task.matrix.indptr[v], stop = task.matrix.indptr[v + 1];
+    const int64_t bytes = std::max<int64_t>(std::min(width, Tile) * sizeof(In), 1);
+    const int64_t ahead = std::clamp<int64_t>(kBytesAhead / bytes, 4, 32);
     for (; begin < width; begin += Tile) {
         if (begin + Tile > width) {
-            if (width < Tile || 2 * (width - begin) <= Tile) break;
+            if (HasDots || width < Tile || 2 * (width - begin) <= Tile) break;
             begin = width - Tile;
         }
-        Real sum[Tile] = {};
-        if (own_row)
-            for (int64_t c = 0; c < Tile; ++c) sum[c] = own * own_row[begin + c];
+        const In* x = task.x + begin;
+        Real sum[Tile] = {}, local[Tile];
+        if (Sums && v < task.diagonal.size)
+            for (int64_t c = 0; c < Tile; ++c) sum[c] = task.diagonal.values[v] * widen(x[v * task.x_stride + c]);
+        if (HasDots)
+            for (int64_t c = 0; c < Tile; ++c) local[c] = widen(task.local[v * task.stride + begin + c]);
         for (int64_t e = first; e < stop; ++e) {
-            prefetch_row(x + indices[std::min(e + ahead, last)] * width + begin, Tile);
-            const Real* row = x + indices[e] * width + begin;
-            const Real factor = weight ? weight[e] : Real(1);
-            for (int64_t c = 0; c < Tile; ++c) sum[c] += factor * row[c];
-        }
-        std::copy_n(sum, Tile, out + begin);
-    }
-    if constexpr (Tile > 1)
-        spmm_row<Tile / 2>(indices, weight, first, stop, last, own, own_row, x, width, out, begin);
-}
-
-template <class Real, class Index>
-INLINE void spmm_rows(const Csr<Index>& matrix, const Real* weight, Diagonal<Real> diagonal, const Real* x,
-                      int64_t width, Real* out, int64_t begin, int64_t end) {
-    const int64_t* indptr = matrix.indptr;
-    for (int64_t v = begin; v < end; ++v) {
-        const bool has_own = v < diagonal.size;
-        spmm_row<256 / sizeof(Real)>(matrix.indices, weight, indptr[v], indptr[v + 1], indptr[end] - 1,
-                                     has_own ? diagonal.values[v] : Real(0),
-                                     has_own ? x + v * width : nullptr, x, width, out + v * width, 0);
-    }
-}
-
-template <class Real, class Index>
-INLINE void sddmm_rows(const Csr<Index>& matrix, const Real* rows, const Real* cols, int64_t width, Real* out,
-                       int64_t begin, int64_t end) {
-    const int64_t ahead = edges_ahead<Real>(width);
-    const int64_t last = matrix.indptr[end];
-    for (int64_t v = begin; v < end; ++v) {
-        const Real* row = rows + v * width;
-        for (int64_t e = matrix.indptr[v]; e < matrix.indptr[v + 1]; ++e) {
-            if (e + ahead < last) prefetch_row(cols + matrix.indices[e + ahead] * width, width);
-            const Real* col = cols + matrix.indices[e] * width;
-            Real dot = 0;
+            prefetch_row(x + indices[std::min(e + ahead, last)] * task.x_stride, Tile);
+            const In* row = x + indices[e] * task.x_stride;
+            const Real factor = Sums && task.weights ? task.weights[e] : Real(1);
+            if constexpr (Sums)
+                for (int64_t c = 0; c < Tile; ++c) sum[c] += factor * widen(row[c]);
+            if constexpr (HasDots) {
+                Real dot = 0;
 #pragma omp simd reduction(+ : dot)
-            for (int64_t c = 0; c < width; ++c) dot += row[c] * col[c];
-            out[e] = dot;
+                for (int64_t c = 0; c < Tile; ++c) dot += local[c] * widen(row[c]);
+                task.dots[e] = begin > 0 ? task.dots[e] + dot : dot;
+            }
         }
+        if constexpr (Sums)
+            for (int64_t c = 0; c < Tile; ++c) narrow(sum[c], task.out[v * task.stride + begin + c]);
     }
+    if constexpr (Tile > 1) row_tiles<(Tile > 16 || Tile <= 4 ? Tile / 2 : 4), Sums, HasDots>(task, v, last, begin);
+}
+
+template <bool Sums, bool HasDots, class In, class Out>
+INLINE void row_range(const Columns<In, Out>& task, int64_t begin, int64_t end) {
+    for (int64_t v = begin; v < end; ++v)
+        row_tiles<64, Sums, HasDots>(task, v, task.matrix.indptr[end] - 1, 0);
 }
 
 // Multiversioning wants plain functions, hence these overloads.
-#define KERNELS(Real, Index)                                                                     \
-    MULTIVERSION void spmm_kernel(const Csr<Index>& matrix, const Real* weight,                  \
-                                  Diagonal<Real> diagonal, const Real* x, int64_t width,         \
-                                  Real* out, int64_t begin, int64_t end) {                       \
-        spmm_rows(matrix, weight, diagonal, x, width, out, begin, end);                          \
-    }                                                                                            \
-    MULTIVERSION void sddmm_kernel(const Csr<Index>& matrix, const Real* rows, const Real* cols, \
-                                   int64_t width, Real* out, int64_t begin, int64_t end) {       \
-        sddmm_rows(matrix, rows, cols, width, out, begin, end);                                  \
+#define KERNEL(In, Out)                                                                  \
+    MULTIVERSION void kernel(const Columns<In, Out>& task, int64_t begin, int64_t end) { \
+        if (!task.dots) return row_range<true, false>(task, begin, end);                 \
+        if (!task.out) return row_range<false, true>(task, begin, end);                  \
+        row_range<true, true>(task, begin, end);                                         \
     }
-KERNELS(float, int32_t)
-KERNELS(float, int64_t)
-KERNELS(double, int32_t)
-KERNELS(double, int64_t)
-#undef KERNELS
+KERNEL(float, float)
+KERNEL(double, double)
+KERNEL(BFloat16, BFloat16)
+KERNEL(BFloat16, float)
+KERNEL(float, BFloat16)
+#undef KERNEL
 
-// The largest of the values read as unsigned numbers, so that a negative one is larger than all others.
-#define LARGEST(Index, Unsigned)                                                                     \
-    MULTIVERSION Unsigned largest(const Index* values, int64_t count) {                              \
-        Unsigned high = 0;                                                                           \
-        for (int64_t i = 0; i < count; ++i) high = std::max(high, static_cast<Unsigned>(values[i])); \
-        return high;                                                                                 \
-    }
-LARGEST(int32_t, uint32_t)
-LARGEST(int64_t, uint64_t)
-#undef LARGEST
-
-template <class Index>
-void check_indptr(const Csr<Index>& matrix) {
-    const int64_t* indptr = matrix.indptr;
-    if (indptr[0] != 0 || indptr[matrix.num_rows] != matrix.num_edges ||
-        !std::is_sorted(indptr, indptr + matrix.num_rows + 1))
-        throw std::invalid_argument(
-            "indptr is no CSR pointer array: it has to rise from 0 to the length of indices (" +
-            std::to_string(matrix.num_edges) + ").");
+// How many columns to do at a time: all of them, unless rows are read again and again from a matrix too large
+// for the cache, of which fewer columns do fit. These are copied then, to where they lie side by side: so many
+// times that number at once that rows are read in long pieces.
+constexpr int64_t kCopiedAtOnce = 8;
+template <class Real>
+int64_t columns_at_once(const Csr<>& matrix, int64_t width) {
+    constexpr int64_t kCache = 26 << 20, kReads = 6, kLine = 64 / sizeof(Real);
+    const int64_t fits = kCache / std::max<int64_t>(matrix.num_cols * sizeof(Real), 1) / kLine * kLine;
+    return fits < kLine || fits >= width || matrix.num_edges < kReads * matrix.num_cols ? width : fits;
 }
 
-template <class Index>
-void check_columns(const Csr<Index>& matrix, int64_t first, int64_t stop) {
-    if (first == stop ||
-        largest(matrix.indices + first, stop - first) < static_cast<uint64_t>(matrix.num_cols))
-        return;
-    const Index* wrong = std::find_if(matrix.indices + first, matrix.indices + stop,
-                                      [&](Index c) { return c < 0 || c >= matrix.num_cols; });
-    throw std::invalid_argument("indices holds " + std::to_string(*wrong) + "; the matrix has " +
-                                std::to_string(matrix.num_cols) + " columns.");
-}
-
-// Checks the matrix and runs work(begin, end) over its rows; `width` is that of the dense matrix.
-template <class Index, class Work>
-void run_checked(const Csr<Index>& matrix, int64_t width, int num_threads, const Work& work) {
-    check_indptr(matrix);
-    // An edge costs something even where there is little to add.
-    const int64_t cost = (matrix.num_edges + matrix.num_rows) * (width + 16);
-    run_rows(matrix.indptr, matrix.num_rows, parts_for(cost, kWorkPerThread, num_threads),
-             [&](int64_t begin, int64_t end) {
-                 check_columns(matrix, matrix.indptr[begin], matrix.indptr[end]);
-                 work(begin, end);
-             });
+void check_order(const int64_t* order, int64_t first, int64_t stop, int64_t num_edges) {
+    bool fits = true;
+    for (int64_t e = first; e < stop; ++e) fits &= static_cast<uint64_t>(order[e]) < static_cast<uint64_t>(num_edges);
+    if (!fits) throw std::invalid_argument("transposed holds edges that the matrix does not have.");
 }
 
 }  // namespace
 
-template <class Real, class Index>
-void spmm(const Csr<Index>& matrix, const Real* weight, Diagonal<Real> diagonal, const Real* x, int64_t width,
-          Real* out, int num_threads) {
+template <class In, class Out>
+void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diagonal, const In* x, int64_t width,
+          Out* out, Dots<Out, Sum<In>> dots, int num_threads) {
+    using Real = Sum<In>;
     if (diagonal.size > std::min(matrix.num_rows, matrix.num_cols))
         throw std::invalid_argument("diagonal has " + std::to_string(diagonal.size) +
                                     " entries; the matrix is " + std::to_string(matrix.num_rows) + " by " +
                                     std::to_string(matrix.num_cols) + ".");
-    run_checked(matrix, width, num_threads, [&](int64_t begin, int64_t end) {
-        spmm_kernel(matrix, weight, diagonal, x, width, out, begin, end);
-    });
-}
+    check_indptr(matrix.indptr, matrix.num_rows, matrix.num_edges);
+    if (dots.values && width == 0) std::fill_n(dots.values, matrix.num_edges, Real(0));
 
-template <class Real, class Index>
-void sddmm(const Csr<Index>& matrix, const Real* rows, const Real* cols, int64_t width, Real* out,
-           int num_threads) {
-    run_checked(matrix, width, num_threads, [&](int64_t begin, int64_t end) {
-        sddmm_kernel(matrix, rows, cols, width, out, begin, end);
-    });
+    // What is kept in another order is read into that of the edges, and written back from it.
+    const int64_t* order = weights.order;
+    Buffer<Real> own_weights(order && weights.values ? matrix.num_edges : 0);
+    Buffer<Real> own_dots(order && dots.values ? matrix.num_edges : 0);
+
+    // Dot products of a few columns at a time would have to be read and written as often.
+    const int64_t step = dots.values ? width : columns_at_once<In>(matrix, width);
+    const int64_t group = std::min(kCopiedAtOnce * step, width);
+    std::shared_ptr<std::byte> copied;
+    if (step < width) copied = results().take((group + step - 1) / step * step * matrix.num_cols * sizeof(In));
+    auto* blocks = reinterpret_cast<In*>(copied.get());
+    const int parts = parts_of(matrix, width, num_threads);
+    for (int64_t column = 0; column == 0 || column < width; column += std::max<int64_t>(step, 1)) {
+        const int64_t columns = std::min(step, width - column);
+        Columns<In, Out> task = {matrix,
+                                 order && weights.values ? own_weights.data() : weights.values,
+                                 diagonal,
+                                 x,
+                                 width,
+                                 columns,
+                                 out ? out + column : nullptr,
+                                 dots.rows,
+                                 width,
+                                 order && dots.values ? own_dots.data() : dots.values};
+        if (copied) {
+            if (column % group == 0)
+                run_ranges(matrix.num_cols, parts, [&](int64_t begin, int64_t end) {
+                    const int64_t stop = std::min(column + group, width);
+                    for (int64_t u = begin; u < end; ++u)
+                        for (int64_t c = column; c < stop; c += step)
+                            std::copy_n(x + u * width + c, std::min(step, stop - c),
+                                        blocks + (c - column) * matrix.num_cols + u * step);
+                });
+            task.x = blocks + column % group * matrix.num_cols;
+            task.x_stride = step;
+        }
+        run_rows(matrix.indptr, matrix.num_rows, parts, [&](int64_t begin, int64_t end) {
+            const int64_t first = matrix.indptr[begin], stop = matrix.indptr[end];
+            if (column == 0) {
+                check_columns(matrix, first, stop);
+                if (order) check_order(order, first, stop, matrix.num_edges);
+                if (order && weights.values)
+                    for (int64_t e = first; e < stop; ++e) own_weights[e] = weights.values[order[e]];
+            }
+            kernel(task, begin, end);
+            if (order && dots.values)
+                for (int64_t e = first; e < stop; ++e) dots.values[order[e]] = own_dots[e];
+        });
+    }
 }
 
 template <class Index>
 void transpose_csr(const Csr<Index>& matrix, int64_t* indptr, Index* indices, int64_t* permutation) {
-    check_indptr(matrix);
+    check_indptr(matrix.indptr, matrix.num_rows, matrix.num_edges);
     check_columns(matrix, 0, matrix.num_edges);
     std::fill_n(indptr, matrix.num_cols + 1, 0);
     for (int64_t e = 0; e < matrix.num_edges; ++e) ++indptr[matrix.indices[e] + 1];
@@ -188,13 +199,14 @@ void transpose_csr(const Csr<Index>& matrix, int64_t* indptr, Index* indices, in
     indptr[0] = 0;
 }
 
-#define INSTANTIATE(Real, Index)                                                          \
-    template void spmm(const Csr<Index>&, const Real*, Diagonal<Real>, const Real*, int64_t, Real*, int); \
-    template void sddmm(const Csr<Index>&, const Real*, const Real*, int64_t, Real*, int);
-INSTANTIATE(float, int32_t)
-INSTANTIATE(float, int64_t)
-INSTANTIATE(double, int32_t)
-INSTANTIATE(double, int64_t)
+#define INSTANTIATE(In, Out)                                                                                   \
+    template void spmm(const Csr<>&, Weights<Sum<In>>, Diagonal<Sum<In>>, const In*, int64_t, Out*,            \
+                       Dots<Out, Sum<In>>, int);
+INSTANTIATE(float, float)
+INSTANTIATE(double, double)
+INSTANTIATE(BFloat16, BFloat16)
+INSTANTIATE(BFloat16, float)
+INSTANTIATE(float, BFloat16)
 template void transpose_csr(const Csr<int32_t>&, int64_t*, int32_t*, int64_t*);
 template void transpose_csr(const Csr<int64_t>&, int64_t*, int64_t*, int64_t*);
 

@@ -1,10 +1,12 @@
-// An array of malloc'ed memory: not initialised, growable in place, and able to hand its memory over.
+// An array in memory that is used again (pool.h): not initialised, growable, and able to hand its memory over.
 #pragma once
 
 #include <cstddef>
-#include <cstdlib>
-#include <new>
+#include <cstring>
+#include <memory>
 #include <utility>
+
+#include "pool.h"
 
 namespace gnnscale {
 
@@ -14,34 +16,39 @@ class Buffer {
     Buffer() = default;
     explicit Buffer(size_t size) { resize(size); }
     Buffer(Buffer&& other) noexcept
-        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+        : memory_(std::move(other.memory_)),
+          size_(std::exchange(other.size_, 0)),
+          capacity_(std::exchange(other.capacity_, 0)) {}
     Buffer& operator=(Buffer&& other) noexcept {
-        std::swap(data_, other.data_);
+        std::swap(memory_, other.memory_);
         std::swap(size_, other.size_);
+        std::swap(capacity_, other.capacity_);
         return *this;
     }
-    ~Buffer() { std::free(data_); }
 
     void resize(size_t size) {
-        void* memory = std::realloc(data_, (size ? size : 1) * sizeof(T));
-        if (memory == nullptr) throw std::bad_alloc();
-        data_ = static_cast<T*>(memory);
+        if (size > capacity_ || memory_ == nullptr) {
+            auto larger = results().take(static_cast<int64_t>((size ? size : 1) * sizeof(T)));
+            if (size_ > 0) std::memcpy(larger.get(), memory_.get(), size_ * sizeof(T));
+            memory_ = std::move(larger);
+            capacity_ = size;
+        }
         size_ = size;
     }
 
-    T* data() const { return data_; }
+    T* data() const { return reinterpret_cast<T*>(memory_.get()); }
     size_t size() const { return size_; }
-    T& operator[](size_t i) const { return data_[i]; }
+    T& operator[](size_t i) const { return data()[i]; }
 
-    // The memory itself, to be given to free() by the one who takes it.
-    T* release() {
-        size_ = 0;
-        return std::exchange(data_, nullptr);
+    // The memory itself, which lives as long as the pointer.
+    std::shared_ptr<std::byte> release() {
+        size_ = capacity_ = 0;
+        return std::move(memory_);
     }
 
   private:
-    T* data_ = nullptr;
-    size_t size_ = 0;
+    std::shared_ptr<std::byte> memory_;
+    size_t size_ = 0, capacity_ = 0;
 };
 
 }  // namespace gnnscale

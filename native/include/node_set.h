@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <stdexcept>
@@ -17,16 +18,102 @@ namespace gnnscale {
 // Reads at random places wait for memory; asking for them this many steps ahead keeps many under way.
 constexpr int64_t kAhead = 32;
 
+// Graphs of up to so many nodes have a map that is as long as they are. The map of larger ones is hashed, as long as
+// the sample: it stays in the caches, and each thread has one.
+constexpr int64_t kDenseNodes = int64_t{1} << 24;
+
 struct Row {
     int64_t start;
     int64_t degree;
 };
 
-// What a call needs besides its result. The id map is dense, as long as the graph has nodes, so it is kept
-// between calls and put back to -1 at the touched nodes alone.
+// Where nodes stand. Entries count on from call to call, and what is below a call's first is from earlier ones: so
+// nothing has to be cleaned.
+template <class Local>
+class NodeMap {
+  public:
+    struct Slot {
+        Local node, number;
+    };
+
+    // As long as the graph.
+    struct Dense {
+        Local* numbers;
+        Local first;
+
+        void prefetch(int64_t node) const { __builtin_prefetch(numbers + node, 1); }
+
+        // The node's number, which becomes `next` if it had none; without a branch, which would be mispredicted half
+        // of the time.
+        Local number(int64_t node, Local next) const {
+            const Local known = numbers[node] - first;
+            const Local number = known < 0 ? next : known;
+            numbers[node] = first + number;
+            return number;
+        }
+    };
+
+    // As long as the sample, at most half full.
+    struct Hashed {
+        Slot* slots;
+        uint64_t mask;
+        int shift;
+        Local first;
+
+        uint64_t home(int64_t node) const { return static_cast<uint64_t>(node) * 0x9E3779B97F4A7C15u >> shift; }
+
+        void prefetch(int64_t node) const { __builtin_prefetch(slots + home(node), 1); }
+
+        Local number(int64_t node, Local next) const {
+            uint64_t at = home(node);
+            while (slots[at].number >= first && slots[at].node != node) at = (at + 1) & mask;
+            if (slots[at].number < first)
+                slots[at] = {static_cast<Local>(node), static_cast<Local>(first + next)};
+            return slots[at].number - first;
+        }
+    };
+
+    void begin(int64_t num_nodes, bool hashed) {
+        is_hashed_ = hashed;
+        if (first_ > std::numeric_limits<Local>::max() - num_nodes) {
+            std::fill(numbers_.begin(), numbers_.end(), Local{-1});
+            std::fill(slots_.begin(), slots_.end(), Slot{0, -1});
+            first_ = 0;
+        }
+        if (!hashed && static_cast<int64_t>(numbers_.size()) < num_nodes) numbers_.resize(num_nodes, -1);
+    }
+
+    // Forgets the nodes, `size` in all.
+    void end(int64_t size) { first_ += static_cast<Local>(size); }
+
+    // Makes room for `size` nodes in all.
+    void reserve(int64_t size) {
+        if (!is_hashed_ || 2 * size <= static_cast<int64_t>(slots_.size())) return;
+        int bits = 10;
+        while ((int64_t{1} << bits) < 2 * size) ++bits;
+        std::vector<Slot> old(size_t{1} << bits, Slot{0, -1});
+        old.swap(slots_);
+        shift_ = 64 - bits;
+        for (const Slot& slot : old)
+            if (slot.number >= first_) hashed().number(slot.node, slot.number - first_);
+    }
+
+    bool is_hashed() const { return is_hashed_; }
+    Dense dense() { return {numbers_.data(), first_}; }
+    Hashed hashed() { return {slots_.data(), slots_.size() - 1, shift_, first_}; }
+
+  private:
+    bool is_hashed_ = false;
+    int shift_ = 64;
+    Local first_ = 0;  // the first node's entry
+    std::vector<Local> numbers_;
+    std::vector<Slot> slots_;
+};
+
+// What a call needs besides its result, kept between calls.
 template <class Local>
 struct Workspace {
-    std::vector<Local> local_id;  // -1: not in the sample
+    NodeMap<Local> map;
     std::vector<Row> rows;
     std::vector<int64_t> offsets;
 };
@@ -58,62 +145,74 @@ WorkspacePool<Local>& workspaces() {
     return *shared;
 }
 
-// The nodes of the sample so far and their places, the workspace with them; given back clean, whatever
-// happens.
+// The nodes of the sample so far and their places, the workspace with them; given back whatever happens.
 template <class Local>
 class NodeSet {
   public:
-    explicit NodeSet(int64_t num_nodes) : num_nodes_(num_nodes), workspace_(workspaces<Local>().take()) {
-        auto& map = workspace_->local_id;
-        if (static_cast<int64_t>(map.size()) < num_nodes) map.resize(num_nodes, -1);
+    explicit NodeSet(int64_t num_nodes, int64_t dense_nodes = kDenseNodes)
+        : num_nodes_(num_nodes), workspace_(workspaces<Local>().take()) {
+        map().begin(num_nodes, num_nodes > dense_nodes);
     }
     ~NodeSet() {
-        Local* map = workspace_->local_id.data();
-        for (int64_t i = 0; i < size_; ++i) {
-            if (i + kAhead < size_) __builtin_prefetch(map + nodes_[i + kAhead], 1);
-            map[nodes_[i]] = -1;
-        }
+        map().end(size_);
         workspaces<Local>().give(std::move(workspace_));
     }
 
     void add_seeds(const int64_t* seeds, int64_t num_seeds) {
-        Local* map = workspace_->local_id.data();
-        nodes_.resize(num_seeds);
-        for (int64_t i = 0; i < num_seeds; ++i) {
-            const int64_t node = seeds[i];
-            if (node < 0 || node >= num_nodes_)
-                throw std::invalid_argument("seeds[" + std::to_string(i) + "] is " + std::to_string(node) +
-                                            "; node ids of this graph are 0 to " +
-                                            std::to_string(num_nodes_ - 1) + ".");
-            if (map[node] >= 0)
-                throw std::invalid_argument("seeds holds node " + std::to_string(node) +
-                                            " more than once; give each seed once.");
-            map[node] = static_cast<Local>(i);
-            nodes_[i] = node;
-            size_ = i + 1;
-        }
+        reserve(num_seeds);
+        on_map([&](auto map) {
+            for (int64_t i = 0; i < num_seeds; ++i) {
+                const int64_t node = seeds[i];
+                if (node < 0 || node >= num_nodes_)
+                    throw std::invalid_argument("seeds[" + std::to_string(i) + "] is " + std::to_string(node) +
+                                                "; node ids of this graph are 0 to " +
+                                                std::to_string(num_nodes_ - 1) + ".");
+                if (size_ == num_nodes_ || map.number(node, static_cast<Local>(i)) != i)
+                    throw std::invalid_argument("seeds holds node " + std::to_string(node) +
+                                                " more than once; give each seed once.");
+                nodes_[i] = node;
+                size_ = i + 1;
+            }
+        });
     }
 
-    // Replaces global ids by local ones, and adds those not met before.
+    // Makes room for `count` more ids; until it is used up, pointers to the nodes stay good.
+    void reserve(int64_t count) {
+        const int64_t most = size_ + std::min(count, num_nodes_ - size_);
+        if (static_cast<int64_t>(nodes_.size()) < most + 1) nodes_.resize(most + 1);
+        map().reserve(most);
+    }
+
+    // Asks for the places of ids that will be relabelled.
+    template <class Id>
+    void prefetch(const Id* ids, int64_t count) {
+        on_map([&](auto map) {
+            for (int64_t e = 0; e < count; ++e) map.prefetch(ids[e]);
+        });
+    }
+
+    // Replaces global ids by local ones, and adds those not met before; in room that was made for them.
+    template <class Id>
+    void relabel_reserved(Id* ids, int64_t count) {
+        on_map([&](auto map) {
+            int64_t* nodes = nodes_.data();
+            int64_t size = size_;
+            for (int64_t e = 0; e < count; ++e) {
+                if (e + kAhead < count) map.prefetch(ids[e + kAhead]);
+                const int64_t node = ids[e];
+                const Local local = map.number(node, static_cast<Local>(size));
+                nodes[size] = node;
+                size += local == size;
+                ids[e] = static_cast<Id>(local);
+            }
+            size_ = size;
+        });
+    }
+
     template <class Id>
     void relabel(Id* ids, int64_t count) {
-        Local* map = workspace_->local_id.data();
-        nodes_.resize(size_ + std::min(count, num_nodes_ - size_) + 1);
-        int64_t* nodes = nodes_.data();
-        int64_t size = size_;
-        for (int64_t e = 0; e < count; ++e) {
-            if (e + kAhead < count) __builtin_prefetch(map + ids[e + kAhead], 1);
-            const int64_t node = ids[e];
-            const Local known = map[node];
-            // Without a branch, which would be mispredicted half of the time.
-            const bool fresh = known < 0;
-            const Local local = fresh ? static_cast<Local>(size) : known;
-            nodes[size] = node;
-            map[node] = local;
-            size += fresh;
-            ids[e] = static_cast<Id>(local);
-        }
-        size_ = size;
+        reserve(count);
+        relabel_reserved(ids, count);
     }
 
     int64_t size() const { return size_; }
@@ -125,7 +224,23 @@ class NodeSet {
         return nodes;
     }
 
+    // The nodes themselves; the set is at its end.
+    Buffer<int64_t> take() {
+        nodes_.resize(size_);
+        return std::move(nodes_);
+    }
+
   private:
+    NodeMap<Local>& map() { return workspace_->map; }
+
+    template <class Work>
+    void on_map(const Work& work) {
+        if (map().is_hashed())
+            work(map().hashed());
+        else
+            work(map().dense());
+    }
+
     int64_t num_nodes_;
     int64_t size_ = 0;
     Buffer<int64_t> nodes_;

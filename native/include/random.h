@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 namespace gnnscale {
 
@@ -15,11 +16,17 @@ inline uint64_t fold(uint64_t hash, uint64_t counter) {
     return z ^ (z >> 31);
 }
 
-// A multiple of 2^-53 in [0, 1) from a uniform 64-bit word.
-inline double uniform(uint64_t word) { return static_cast<double>(word >> 11) * 0x1p-53; }
+// A multiple of 2^-52 in [0, 1) from a uniform 64-bit word: the fraction of a number in [1, 2), as loops of that are
+// vectorised on any processor, and conversions are not.
+inline double uniform(uint64_t word) {
+    const uint64_t bits = word >> 12 | uint64_t{0x3FF} << 52;
+    double number;
+    std::memcpy(&number, &bits, sizeof number);
+    return number - 1;
+}
 
 // An integer in [0, n) from a uniform 64-bit word. Through a double rather than a 128-bit product, because
-// torch has no such product; the bias, at most n / 2^53, is far below what could be measured.
+// torch has no such product; the bias, at most n / 2^52, is far below what could be measured.
 inline int64_t bounded(uint64_t word, int64_t n) {
     return static_cast<int64_t>(uniform(word) * static_cast<double>(n));
 }

@@ -6,15 +6,16 @@
 
 #include <cstdint>
 
+#include "csr.h"
+#include "real.h"
+
 namespace gnnscale {
 
-template <class Index>
-struct Csr {
-    const int64_t* indptr;
-    const Index* indices;
-    int64_t num_rows;
-    int64_t num_cols;
-    int64_t num_edges;
+// What edge e multiplies a row by: values[order[e]]. Null values stand for ones, a null order for the edges' own.
+template <class Real>
+struct Weights {
+    const Real* values;
+    const int64_t* order;
 };
 
 // The first entries of a diagonal that is added to the matrix.
@@ -24,17 +25,21 @@ struct Diagonal {
     int64_t size;  // at most the number of rows, and of columns
 };
 
-// out[v] = diagonal[v] x[v] + Σ_e weight[e] x[indices[e]] over the edges e of row v; a null weight stands for
-// ones. x is (num_cols, width), out is (num_rows, width).
-template <class Real, class Index>
-void spmm(const Csr<Index>& matrix, const Real* weight, Diagonal<Real> diagonal, const Real* x, int64_t width,
-          Real* out, int num_threads);
+// The dot products <rows[v], x[indices[e]]> for each edge e of row v; they are put where the edge's weight stands.
+template <class Local, class Real>
+struct Dots {
+    const Local* rows;  // (num_rows, width)
+    Real* values;       // (num_edges,)
+};
 
-// out[e] = <rows[v], cols[indices[e]]> for each edge e of row v: the gradient of spmm with respect to weight.
-// rows is (num_rows, width), cols is (num_cols, width), out is (num_edges,).
-template <class Real, class Index>
-void sddmm(const Csr<Index>& matrix, const Real* rows, const Real* cols, int64_t width, Real* out,
-           int num_threads);
+// out[v] = diagonal[v] x[v] + Σ_e weight[e] x[indices[e]] over the edges e of row v, where `out` is given; and
+// `dots`, where its values are given. x is (num_cols, width), out is (num_rows, width).
+//
+// One call with the transpose of a matrix, the gradient g in the place of x and x in that of dots.rows gives
+// both gradients of a product: each row of g is read once for the two.
+template <class In, class Out>
+void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diagonal, const In* x, int64_t width,
+          Out* out, Dots<Out, Sum<In>> dots, int num_threads);
 
 // The transpose, by a stable counting sort: edge e of the transpose is edge permutation[e] of the matrix.
 template <class Index>

@@ -10,7 +10,8 @@ from torch.nn import functional
 from gnnscale._dgl import dgl
 from gnnscale.data import load
 from gnnscale.data.generate import distinct_edges
-from gnnscale.data.rmat import draw_cells
+from gnnscale.ops.reference import draw_cells
+from gnnscale.ops.rmat import alias_table
 
 
 def keys(graph):
@@ -113,7 +114,7 @@ def test_what_does_not_fit_into_memory_is_refused_at_once():
 
 def test_rmat_fills_the_quarters_of_every_level_as_told():
     levels, quarters = 6, [0.4, 0.3, 0.2, 0.1]
-    row, column = draw_cells(100_000, levels, quarters, np.random.default_rng(0))
+    row, column = draw_cells(levels, alias_table(quarters), 0, 0, 100_000)
     for level in range(levels):
         quarter = 2 * (row >> level & 1) + (column >> level & 1)
         np.testing.assert_allclose(np.bincount(quarter) / len(row), quarters, atol=0.01)

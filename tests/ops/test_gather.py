@@ -1,11 +1,14 @@
 """Row gathering: any dtype, into a buffer, and its refusals."""
 
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnnscale.ops import gather_rows, reference
+from gnnscale.ops import backend, gather_rows, reference
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int8, torch.int64, torch.bool]
 SHAPES = [(), (1,), (3,), (16,), (257,), (2, 5), (0,)]
@@ -50,6 +53,46 @@ def test_an_empty_source() -> None:
     assert gather_rows(torch.empty(0, 4), torch.empty(0, dtype=torch.int64)).shape == (0, 4)
     with pytest.raises(IndexError, match=r"index\[0\] is 0; source has 0 rows"):
         gather_rows(torch.empty(0, 4), torch.tensor([0]))
+
+
+def large_and_wanted(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A result large enough to lie in memory used again, and what it has to be."""
+    generator = torch.Generator().manual_seed(seed)
+    source, index = torch.randn(500, 256, generator=generator), torch.randint(500, (2000,), generator=generator)
+    return gather_rows(source, index), source[index]
+
+
+def test_memory_is_used_again_when_nobody_has_it_any_more() -> None:
+    held = [large_and_wanted(seed) for seed in range(3)]
+    view, wanted = held[0][0][5:9], held[0][1][5:9]
+    places = {rows.data_ptr() for rows, _ in held}
+    assert len(places) == 3
+    assert all(torch.equal(*pair) for pair in held)
+    del held  # but the view keeps the memory of the first
+    later = [large_and_wanted(seed) for seed in range(3, 8)]
+    assert all(torch.equal(*pair) for pair in later)
+    assert torch.equal(view, wanted)
+    if backend() == "native":
+        assert places & {rows.data_ptr() for rows, _ in later}
+        assert view.data_ptr() - 5 * 256 * 4 not in {rows.data_ptr() for rows, _ in later}
+
+
+def test_threads_gather_at_the_same_time() -> None:
+    def work(first: int) -> bool:
+        return all(torch.equal(*large_and_wanted(seed)) for seed in range(first, first + 20))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(0, 80, 20)))
+
+
+def sums_of_child() -> list[float]:
+    return [float(large_and_wanted(seed)[0].sum()) for seed in range(3)]
+
+
+def test_a_forked_child_gathers_too() -> None:
+    held = [large_and_wanted(seed)[0] for seed in range(3)]
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(sums_of_child) == [float(rows.sum()) for rows in held]
 
 
 @pytest.mark.parametrize("backend", ["native", "torch"])

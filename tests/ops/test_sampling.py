@@ -30,6 +30,19 @@ def assert_same(a: tuple, b: tuple) -> None:
             torch.testing.assert_close(x, y, rtol=0, atol=0)  # dtypes included
 
 
+def ways_to_draw(weight: Tensor) -> list[tuple[str, tuple, tuple]]:
+    """Give the operations, and their arguments before the seeds and after the key."""
+    return [
+        ("sample_neighbors", (None,), (False,)),
+        ("sample_neighbors", (None,), (True,)),
+        ("sample_neighbors", (weight,), (False,)),
+        ("sample_neighbors", (weight,), (True,)),
+        ("sample_labor", (), (0, False)),
+        ("sample_labor", (), (2, False)),
+        ("sample_labor", (), (-1, True)),
+    ]
+
+
 @needs_native
 @settings(deadline=None)
 @given(
@@ -37,39 +50,63 @@ def assert_same(a: tuple, b: tuple) -> None:
     data=st.data(),
     fanouts=st.lists(st.integers(-1, 6), max_size=4),
     key=st.integers(0, 2**64 - 1),
-    replace=st.booleans(),
+    way=st.integers(0, 6),
     dtype=st.sampled_from([torch.int32, torch.int64]),
     threads=st.sampled_from([1, 2, 4]),
     narrow_limit=st.sampled_from([WIDE, 20, 5, 0]),
+    dense_nodes=st.sampled_from([WIDE, 0]),
 )
 def test_native_equals_reference(
-    graph: tuple, data: st.DataObject, fanouts: list, key: int, replace: bool, dtype: torch.dtype,
-    threads: int, narrow_limit: int,
+    graph: tuple, data: st.DataObject, fanouts: list, key: int, way: int, dtype: torch.dtype,
+    threads: int, narrow_limit: int, dense_nodes: int,
 ) -> None:  # fmt: skip
     src, dst, num_nodes = graph
     indptr, indices = csc_of(src, dst, num_nodes)
     indices = indices.to(dtype)
     seeds = data.draw(st.lists(st.integers(0, num_nodes - 1), unique=True))
     seeds = torch.tensor(seeds, dtype=torch.int64)
+    weights = st.sampled_from([0.0, 1e-30, 0.3, 1.0, 1.0, 7.5])
+    weight = torch.tensor(data.draw(st.lists(weights, min_size=len(indices), max_size=len(indices))))
+    name, before, after = ways_to_draw(weight)[way]
+    if name == "sample_labor":
+        fanouts = [fanout or 1 for fanout in fanouts]
+    arguments = (indptr, indices, *before, seeds, fanouts, key, *after)
     assert_same(
-        native.sample_neighbors(indptr, indices, seeds, fanouts, key, replace, threads, narrow_limit),
-        reference.sample_neighbors(indptr, indices, seeds, fanouts, key, replace, narrow_limit),
+        getattr(native, name)(*arguments, threads, narrow_limit, dense_nodes),
+        getattr(reference, name)(*arguments, narrow_limit),
     )
 
 
 @needs_native
-@pytest.mark.parametrize("replace", [False, True])
-def test_native_equals_reference_on_long_rows_and_with_threads(replace: bool) -> None:
-    # Fan-outs beyond 64 take another way through Floyd's algorithm; the work is enough for four threads.
+@pytest.mark.parametrize("way", range(7))
+def test_native_equals_reference_on_long_rows_and_with_threads(way: int) -> None:
+    # Rows of some thousand edges, fan-outs beyond 64, and enough work for four threads.
     indptr, indices = random_csc(2000, 400_000)
-    seeds = torch.randperm(2000)[:700]
-    wanted = reference.sample_neighbors(indptr, indices, seeds, [100, 200, 3], 7, replace, WIDE)
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.rand(len(indices), generator=generator)
+    weight[weight < 0.2] = 0
+    seeds = torch.randperm(2000, generator=generator)[:700]
+    name, before, after = ways_to_draw(weight)[way]
+    arguments = (indptr, indices, *before, seeds, [100, 200, 3], 7, *after)
+    wanted = getattr(reference, name)(*arguments, WIDE)
     assert len(wanted[1][1][1]) > 4 * 16384
-    for threads in (1, 2, 4):
+    for threads, dense_nodes in ((1, WIDE), (2, WIDE), (4, 0)):
+        assert_same(getattr(native, name)(*arguments, threads, WIDE, dense_nodes), wanted)
+
+
+@needs_native
+@pytest.mark.parametrize("dense_nodes", [WIDE, 0])
+def test_samples_of_several_graphs_leave_nothing_to_each_other(dense_nodes: int) -> None:
+    # The map of ids is kept between calls; small ones, large ones and refused ones take turns in it.
+    graphs = [random_csc(size, 20 * size, seed) for seed, size in enumerate((50, 3000, 200, 3000, 50))]
+    for key, (indptr, indices) in enumerate(graphs):
+        seeds = torch.randperm(len(indptr) - 1)[:40]
+        arguments = (indptr, indices, None, seeds, [5, 5], key, False)
         assert_same(
-            ops.sample_neighbors(indptr, indices, seeds, [100, 200, 3], key=7, replace=replace, num_threads=threads),
-            wanted,
+            native.sample_neighbors(*arguments, 2, WIDE, dense_nodes), reference.sample_neighbors(*arguments, WIDE)
         )
+        with pytest.raises(ValueError, match="more than once"):
+            native.sample_neighbors(*arguments[:3], seeds.repeat(2), *arguments[4:], 2, WIDE, dense_nodes)
 
 
 @settings(deadline=None)
@@ -83,7 +120,7 @@ def test_structure(graph: tuple, data: st.DataObject, fanouts: list, replace: bo
     src, dst, num_nodes = graph
     indptr, indices = csc_of(src, dst, num_nodes)
     seeds = torch.tensor(data.draw(st.lists(st.integers(0, num_nodes - 1), unique=True)), dtype=torch.int64)
-    nodes, hops = ops.sample_neighbors(indptr, indices, seeds, fanouts, key=1, replace=replace)
+    nodes, hops, _ = ops.sample_neighbors(indptr, indices, seeds, fanouts, key=1, replace=replace)
 
     assert nodes.unique().numel() == nodes.numel()
     assert nodes[: len(seeds)].tolist() == seeds.tolist()
@@ -115,7 +152,7 @@ def test_all_neighbours_equal_dgl_in_subgraph() -> None:
     rows = torch.arange(300).repeat_interleave(indptr.diff())
     graph = dgl.graph((indices, rows), num_nodes=300)
     seeds = torch.tensor([5, 200, 0, 299])
-    nodes, (hop,) = ops.sample_neighbors(indptr, indices, seeds, [-1], key=0)
+    nodes, (hop,), _ = ops.sample_neighbors(indptr, indices, seeds, [-1], key=0)
     wanted = dgl.in_subgraph(graph, seeds)
     ours = zip(
         nodes[hop.indices.long()].tolist(),
@@ -136,7 +173,7 @@ def draws(fanout: int, degree: int, replace: bool = False, key: int = 11) -> Ten
     """Give (20000, fanout) positions drawn within each of 20,000 rows of equal degree."""
     indptr, indices = regular(degree)
     seeds = torch.arange(20_000)
-    _, (hop,) = ops.sample_neighbors(indptr, indices, seeds, [fanout], key=key, replace=replace)
+    _, (hop,), _ = ops.sample_neighbors(indptr, indices, seeds, [fanout], key=key, replace=replace)
     return hop.positions.view(20_000, fanout) - indptr[:-1, None]
 
 
@@ -202,7 +239,7 @@ def test_keys_and_hops_give_independent_draws() -> None:
 
     assert p_value(draws(1, 8, key=1), draws(1, 8, key=2)) > 1e-3
     indptr, indices = regular(8)
-    _, hops = ops.sample_neighbors(indptr, indices, torch.arange(20_000), [1, 1], key=1)
+    _, hops, _ = ops.sample_neighbors(indptr, indices, torch.arange(20_000), [1, 1], key=1)
     first, second = (hop.positions[:20_000, None] - indptr[:-1, None] for hop in hops)
     assert p_value(first, second) > 1e-3
 
@@ -272,5 +309,5 @@ def test_wrong_arguments_get_a_sentence() -> None:
     refused(ValueError, "indptr is no CSC pointer array", indptr=indptr.flip(0).contiguous())
     refused(ValueError, r"indices\[\d+\] is 10; node ids", indices=torch.full((40,), 10))
     # A refused call leaves nothing behind: the same call, put right, is right.
-    nodes, _ = ops.sample_neighbors(indptr, indices, torch.tensor([3, 4]), [0], key=0)
+    nodes, _, _ = ops.sample_neighbors(indptr, indices, torch.tensor([3, 4]), [0], key=0)
     assert nodes.tolist() == [3, 4]

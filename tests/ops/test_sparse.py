@@ -97,6 +97,54 @@ def test_equals_dgl_forward_and_gradients() -> None:
     )
 
 
+@pytest.mark.usefixtures("either_backend")
+def test_the_diagonal_has_a_gradient() -> None:
+    indptr, indices = random_csc(8, 30)
+    diagonal = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(30, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda d, w, h: spmm(indptr, indices, w, h, diagonal=d), (diagonal, weight, x))
+    assert torch.autograd.gradcheck(lambda d: spmm(indptr, indices, None, x.detach(), diagonal=d), (diagonal,))
+    assert torch.autograd.gradcheck(lambda w: spmm(indptr, indices, w, x.detach()), (weight,))
+
+
+@pytest.mark.usefixtures("either_backend")
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_bfloat16_rows_are_added_up_in_float32(dtype: torch.dtype | None) -> None:
+    indptr, indices = random_csc(50, 20_000)
+    weight = torch.rand(20_000, requires_grad=True)
+    x = torch.randn(50, 70).bfloat16().requires_grad_()
+    exact = x.detach().float().requires_grad_()
+    out, wanted = spmm(indptr, indices, weight, x, dtype=dtype), spmm(indptr, indices, weight, exact)
+    assert out.dtype == (dtype or torch.bfloat16)
+    # Sums of 400 rows: in bfloat16 they would be wrong by far more than the rounding of the result.
+    rounding = {"rtol": 2**-8, "atol": 1e-3} if dtype is None else {"rtol": 1e-4, "atol": 1e-3}
+    torch.testing.assert_close(out.float(), wanted, **rounding)
+    upstream = torch.randn(50, 70).bfloat16()
+    of_weight, of_x = torch.autograd.grad(out, (weight, x), upstream.to(out.dtype))
+    wanted_of_weight, wanted_of_x = torch.autograd.grad(wanted, (weight, exact), upstream.float())
+    assert (of_weight.dtype, of_x.dtype) == (torch.float32, torch.bfloat16)
+    torch.testing.assert_close(of_weight, wanted_of_weight, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(of_x.float(), wanted_of_x, rtol=2**-8, atol=1e-3)
+
+
+def test_columns_done_in_turns_give_the_same() -> None:
+    # So many rows that 48 of their columns fit the cache; and read often enough for that to matter.
+    indptr, indices = random_csc(120_000, 720_000)
+    weight, x = torch.randn(720_000, requires_grad=True), torch.randn(120_000, 50, requires_grad=True)
+    diagonal, upstream = torch.randn(1000), torch.randn(120_000, 50)
+    out = spmm(indptr, indices, weight, x, diagonal=diagonal)
+    of_weight, of_x = torch.autograd.grad(out, (weight, x), upstream)
+    (alone,) = torch.autograd.grad(spmm(indptr, indices, weight, x.detach()), weight, upstream)
+    with torch.no_grad():
+        indptr_t, indices_t, order = transpose_csr(indptr, indices, 120_000)
+        near = {"rtol": 1e-4, "atol": 1e-4}
+        torch.testing.assert_close(out, reference.spmm(indptr, indices, weight, x, diagonal), **near)
+        torch.testing.assert_close(of_x, reference.spmm(indptr_t, indices_t, weight[order], upstream, diagonal), **near)
+        for dots in (of_weight, alone):
+            torch.testing.assert_close(dots, reference.sddmm(indptr, indices, upstream, x), **near)
+
+
 def test_the_result_does_not_depend_on_threads() -> None:
     indptr, indices = random_csc(3000, 150_000)
     weight, x = torch.rand(150_000), torch.randn(3000, 100)
@@ -152,7 +200,7 @@ def test_transpose_is_stable_and_right(matrix: tuple) -> None:
 def test_wrong_arguments_get_a_sentence() -> None:
     indptr, indices = torch.tensor([0, 2, 3]), torch.tensor([1, 0, 1])
     x, weight = torch.randn(2, 4), torch.rand(3)
-    with pytest.raises(TypeError, match="x must be float32 or float64; got float16"):
+    with pytest.raises(TypeError, match="x must be float32, float64 or bfloat16; got float16"):
         spmm(indptr, indices, None, x.half())
     with pytest.raises(ValueError, match="x must have two dimensions"):
         spmm(indptr, indices, None, x[0])

@@ -9,9 +9,10 @@ from gnnscale._dgl import dgl
 from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
+from gnnscale.ops.reference.rules import Rows, labor_chances
 from gnnscale.samplers import NeighborSampler, Sample
 from gnnscale.samplers.edges import in_edges
-from gnnscale.samplers.labor import LaborSampler, inclusion_probabilities
+from gnnscale.samplers.labor import LaborSampler
 from gnnscale.testing.graphs import dense_normalised
 from tests.conftest import first_layer, make_graph
 
@@ -83,6 +84,13 @@ def test_two_layers_are_unbiased_for_a_linear_model(iterations):
     assert (error.mean(0).abs() / (error.std(0) / 1000**0.5 + 1e-6)).max() < 5
 
 
+def inclusion_probabilities(hop, fanout, iterations):
+    """p of each edge; tests/ops/test_sampling.py shows that the native code has the same."""
+    degrees = hop.indptr.diff().long()
+    rows = Rows(torch.arange(degrees.numel()), hop.indptr[:-1].long(), degrees)
+    return labor_chances(rows, hop.indices.long(), fanout, iterations)
+
+
 def probabilities_in_loops(rows, sources, fanout, iterations):
     """p of each edge, from the paper's equations, by bisection."""
     edges = list(zip(rows.tolist(), sources.tolist(), strict=True))
@@ -106,18 +114,18 @@ def probabilities_in_loops(rows, sources, fanout, iterations):
 @pytest.mark.parametrize("iterations", [0, 1, 2])
 def test_probabilities_are_those_of_the_equations(iterations, fanout):
     graph = make_graph(num_nodes=30, num_edges=150)
-    nodes, hop, rows = layer_of(graph, torch.arange(15))
-    chance = inclusion_probabilities(hop, nodes.numel(), fanout, iterations)
+    _, hop, rows = layer_of(graph, torch.arange(15))
+    chance = inclusion_probabilities(hop, fanout, iterations)
     torch.testing.assert_close(chance, probabilities_in_loops(rows, hop.indices, fanout, iterations))
 
 
 @pytest.mark.parametrize("iterations", [0, 1, 5, -1])
 def test_each_destination_has_the_variance_of_its_fanout(iterations):
     graph = make_graph(num_nodes=200, num_edges=6000)
-    nodes, hop, rows = layer_of(graph, torch.arange(100))
+    _, hop, rows = layer_of(graph, torch.arange(100))
     degree = hop.indptr.diff().double()
     for fanout in (1, 4, 20):
-        chance = inclusion_probabilities(hop, nodes.numel(), fanout, iterations)
+        chance = inclusion_probabilities(hop, fanout, iterations)
         total = torch.zeros(100, dtype=torch.float64).index_add_(0, rows, 1 / chance)
         drawing = degree > 0
         torch.testing.assert_close(total[drawing], (degree.square() / degree.clamp(max=fanout))[drawing])
@@ -151,7 +159,7 @@ def test_the_expected_number_of_sources_falls_with_every_iteration():
     nodes, hop, _ = layer_of(make_graph(num_nodes=200, num_edges=6000), torch.arange(60))
 
     def expected(iterations):
-        chance = inclusion_probabilities(hop, nodes.numel(), 4, iterations)
+        chance = inclusion_probabilities(hop, 4, iterations)
         largest = torch.zeros(nodes.numel(), dtype=torch.float64)
         return largest.scatter_reduce_(0, hop.indices.long(), chance, "amax").sum().item()
 
@@ -167,8 +175,8 @@ def test_a_source_that_one_destination_keeps_is_kept_by_all_with_a_larger_probab
     """All edges of a source, parallel ones included, look at one random number."""
     graph = make_graph()
     seeds = torch.arange(60)
-    nodes, hop, _ = layer_of(graph, seeds)
-    chance = inclusion_probabilities(hop, nodes.numel(), 3, iterations)
+    _, hop, _ = layer_of(graph, seeds)
+    chance = inclusion_probabilities(hop, 3, iterations)
     csc, shared = CSC.of(graph), 0
     for key in range(50):
         (adjacency,) = LaborSampler([3], importance_sampling=iterations).draw(csc, seeds, key).adjacencies

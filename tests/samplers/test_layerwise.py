@@ -12,15 +12,14 @@ from gnnscale._dgl import dgl
 from gnnscale.adjacency import NORMS
 from gnnscale.csc import CSC
 from gnnscale.layer import Layer
-from gnnscale.ops.random import fold, key_of
-from gnnscale.samplers.edges import in_edges
+from gnnscale.ops.layerwise import draw_in_succession, draw_with_replacement
+from gnnscale.ops.random import key_of
 from gnnscale.samplers.layerwise import (
     FastGCNSampler,
     LADIESSampler,
-    draw_in_succession,
-    draw_with_replacement,
     keep_drawn,
     squared_columns,
+    squared_scales,
     succession_weights,
 )
 from gnnscale.testing.graphs import dense_normalised
@@ -55,13 +54,10 @@ class WithoutReplacement(FastGCNSampler):
 
     def draw_layer(self, csc, destinations, size, key):
         probability, _ = self._probabilities(csc)
-        candidates, hop = in_edges(csc, destinations)
-        touched = squared_columns(csc, candidates, hop, self.norm) > 0
-        chance = torch.where(touched, probability[candidates], 0.0)
-        drawn = draw_in_succession(chance, size, fold(torch.tensor(key), candidates))
-        importance = torch.zeros_like(chance)
-        importance[drawn] = 1 / (size * chance[drawn])
-        return keep_drawn(candidates, hop, importance)
+        candidates, columns = squared_columns(csc, destinations, self._scales(csc))
+        chance = torch.where(columns > 0, probability[candidates], 0.0)
+        drawn = draw_in_succession(chance, size, key=key)
+        return keep_drawn(csc, destinations, candidates[drawn], 1 / (size * chance[drawn]), self.num_threads)
 
 
 class NotRenormalised(FastGCNSampler):
@@ -69,11 +65,10 @@ class NotRenormalised(FastGCNSampler):
 
     def draw_layer(self, csc, destinations, size, key):
         probability, _ = self._probabilities(csc)
-        candidates, hop = in_edges(csc, destinations)
-        touched = squared_columns(csc, candidates, hop, self.norm) > 0
-        chance = torch.where(touched, probability[candidates], 0.0)
-        counts = draw_with_replacement(chance.cumsum(0), size, key).bincount(minlength=candidates.numel())
-        return keep_drawn(candidates, hop, torch.where(counts > 0, counts / (size * chance), 0.0))
+        candidates, columns = squared_columns(csc, destinations, self._scales(csc))
+        chance = torch.where(columns > 0, probability[candidates], 0.0)
+        drawn, counts = draw_with_replacement(chance.cumsum(0), size, key=key)
+        return keep_drawn(csc, destinations, candidates[drawn], counts / (size * chance[drawn]), self.num_threads)
 
 
 class NoImportance(FastGCNSampler):
@@ -87,12 +82,10 @@ class AsIfWithReplacement(LADIESSampler):
     """Draws without replacement and divides by the probability of one draw, the first form of LADIES's estimate."""
 
     def draw_layer(self, csc, destinations, size, key):
-        candidates, hop = in_edges(csc, destinations)
-        chance = squared_columns(csc, candidates, hop, self.norm)
-        drawn = draw_in_succession(chance, size, fold(torch.tensor(key), candidates))
-        importance = torch.zeros_like(chance)
-        importance[drawn] = chance.sum() / (drawn.numel() * chance[drawn])
-        return keep_drawn(candidates, hop, importance)
+        candidates, chance = squared_columns(csc, destinations, self._scales(csc))
+        drawn = draw_in_succession(chance, size, key=key)
+        importance = chance.sum() / (drawn.numel() * chance[drawn])
+        return keep_drawn(csc, destinations, candidates[drawn], importance, self.num_threads)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -222,7 +215,7 @@ def test_draws_in_succession_come_in_order_with_their_chances():
     chance = torch.tensor([1.0, 0.0, 2.0, 4.0], dtype=torch.float64)
     counts, draws = {}, 3000
     for key in range(draws):
-        order = tuple(draw_in_succession(chance, 2, fold(torch.tensor(key_of(key)), torch.arange(4))).tolist())
+        order = tuple(draw_in_succession(chance, 2, key=key_of(key)).tolist())
         counts[order] = counts.get(order, 0) + 1
     for first, second in permutations([0, 2, 3], 2):
         probability = (chance[first] / 7 * chance[second] / (7 - chance[first])).item()
@@ -233,9 +226,10 @@ def test_draws_in_succession_come_in_order_with_their_chances():
 
 def test_draws_with_replacement_follow_the_chances():
     chance = torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0], dtype=torch.float64)
-    counts = draw_with_replacement(chance.cumsum(0), 8000, key=5).bincount(minlength=5)
-    assert counts[[0, 2, 4]].sum() == 0
-    assert abs(counts[1].item() - 2000) < 5 * sqrt(8000 * 0.25 * 0.75)
+    positions, counts = draw_with_replacement(chance.cumsum(0), 8000, key=5)
+    assert positions.tolist() == [1, 3]
+    assert counts.sum() == 8000
+    assert abs(counts[0].item() - 2000) < 5 * sqrt(8000 * 0.25 * 0.75)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -244,7 +238,6 @@ def test_the_columns_are_those_of_the_normalised_adjacency(norm, weighted):
     graph = make_graph(weighted=weighted, odd=False)
     graph = dgl.to_simple(graph, copy_edata=False, copy_ndata=True) if not weighted else graph
     csc, destinations = CSC.of(graph), torch.tensor([5, 0, 1, 30])
-    candidates, hop = in_edges(csc, destinations)
     source, destination = csc.indices.long(), torch.repeat_interleave(torch.arange(60), csc.indptr.diff())
     entries = dense_normalised(graph, norm)[destination, source]
     if weighted:  # edges may be parallel: the entry that each has by itself
@@ -252,7 +245,8 @@ def test_the_columns_are_those_of_the_normalised_adjacency(norm, weighted):
         entries = entries * alone
     chosen = torch.isin(destination, destinations)
     expected = torch.zeros(60, dtype=torch.float64).index_add_(0, source[chosen], entries[chosen].square())
-    found = squared_columns(csc, candidates, hop, norm)
+    candidates, found = squared_columns(csc, destinations, squared_scales(csc, norm))
+    assert candidates.sort().values.tolist() == source[chosen].unique().tolist()
     torch.testing.assert_close(found, expected[candidates], rtol=1e-5, atol=1e-8)
 
 

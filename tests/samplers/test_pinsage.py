@@ -13,7 +13,7 @@ from gnnscale.csc import CSC
 from gnnscale.loader import DataLoader
 from gnnscale.ops.random import key_of
 from gnnscale.ops.walks import random_walks
-from gnnscale.samplers.pinsage import PinSAGESampler, PPRSampler, count_visits, ppr_shares, top
+from gnnscale.samplers.pinsage import PinSAGESampler, PPRSampler, ppr_shares
 from gnnscale.testing.graphs import dense_normalised
 from tests.conftest import first_layer, make_graph
 from tests.ops.test_walks import personalised_pagerank, transitions
@@ -118,28 +118,6 @@ def test_ppr_keeps_the_largest_shares_but_for_its_own(odd_graph):
     assert not bool((kept > 0)[estimate == 0].any())
 
 
-def test_ties_are_broken_at_random_and_by_the_key_alone():
-    rows, nodes = torch.arange(300).repeat_interleave(5), torch.arange(5).repeat(300)
-    counts = torch.tensor([1, 1, 2, 1, 1]).repeat(300)
-    kept_rows, kept, kept_counts = top(rows, nodes, counts, 3, key=11)
-    assert torch.equal(kept_rows, torch.arange(300).repeat_interleave(3))
-    assert kept_counts.view(300, 3).sum(1).tolist() == [4] * 300
-    frequency = torch.bincount(kept, minlength=5) / 300
-    assert frequency[2] == 1
-    assert (frequency[[0, 1, 3, 4]] - 0.5).abs().max() < 5 * (0.25 / 300) ** 0.5
-    assert torch.equal(kept, top(rows, nodes, counts, 3, key=11)[1])
-    assert not torch.equal(kept, top(rows, nodes, counts, 3, key=12)[1])
-
-
-def test_visits_are_counted_row_by_row():
-    visited = torch.tensor([[4, -1, 4, 2], [-1, -1, -1, -1], [0, 4, 0, 0]])
-    rows, nodes, counts = count_visits(visited)
-    assert list(zip(rows.tolist(), nodes.tolist(), counts.tolist(), strict=True)) == [
-        (0, 2, 1), (0, 4, 2), (2, 0, 3), (2, 4, 1),
-    ]  # fmt: skip
-    assert [part.numel() for part in count_visits(visited[1:2])] == [0, 0, 0]
-
-
 @pytest.mark.parametrize("cls", SAMPLERS)
 @pytest.mark.parametrize("weighted", [False, True])
 def test_each_norm_is_that_of_the_graph_of_weights(cls, weighted):
@@ -228,7 +206,7 @@ def test_wrong_arguments_get_a_sentence(odd_graph):
                 cls(wrong)
         with pytest.raises(ValueError, match="num_walks=0 has to be a positive integer"):
             cls([2], num_walks=0)
-        with pytest.raises(ValueError, match="seeds holds a node more than once"):
+        with pytest.raises(ValueError, match="seeds holds node 4 more than once"):
             cls([2]).draw(CSC.of(odd_graph), torch.tensor([4, 4]), 0)
     with pytest.raises(ValueError, match=r"walk_length=1\.5 has to be a positive integer"):
         PinSAGESampler([2], walk_length=1.5)

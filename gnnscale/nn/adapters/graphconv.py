@@ -25,8 +25,7 @@ class GraphConv(Adapter):
         conv, norm = self.conv, str(self.norm)
         if conv.weight is None:
             out = layer.aggregate(x, norm)
-        elif conv.weight.shape[0] > conv.weight.shape[1]:
-            # Both orders give the same; the narrower rows are cheaper to add up.
+        elif layer.maps_first(*conv.weight.shape):
             out = layer.aggregate(x @ conv.weight, norm)
         else:
             out = layer.aggregate(x, norm) @ conv.weight

@@ -34,7 +34,7 @@ class SAGEConv(Adapter):
         return activated(conv.norm, activated(conv.activation, out))
 
     def _with_itself(self, layer: Layer, x: Tensor) -> Tensor:
-        first, last = self._around(x)
+        first, last = self._around(layer)
         rows = first(x)
         total = layer.aggregate(rows, "sum") + layer.own(rows)
         return last(total / (layer.degree.to(x.dtype).unsqueeze(1) + 1))
@@ -42,7 +42,7 @@ class SAGEConv(Adapter):
     def _neighbors(self, layer: Layer, x: Tensor) -> Tensor:
         conv = self.conv
         if conv._aggre_type == "mean":
-            first, last = self._around(x)
+            first, last = self._around(layer)
             return last(layer.aggregate(first(x), "mean"))
         if conv._aggre_type == "pool":
             return conv.fc_neigh(layer.reduce(torch.relu(conv.fc_pool(x)), "max"))
@@ -53,10 +53,11 @@ class SAGEConv(Adapter):
         block.update_all(_copy_rows, conv._lstm_reducer)
         return conv.fc_neigh(block.dstdata["neigh"])
 
-    def _around(self, x: Tensor) -> tuple[nn.Module, nn.Module]:
-        """What comes before the sum and after it: the linear map goes where rows are narrower."""
+    def _around(self, layer: Layer) -> tuple[nn.Module, nn.Module]:
+        """What comes before the sum and after it: the linear map goes where it costs less."""
         linear = self.conv.fc_neigh
-        return (linear, nn.Identity()) if linear.in_features > linear.out_features else (nn.Identity(), linear)
+        first = layer.maps_first(linear.in_features, linear.out_features)
+        return (linear, nn.Identity()) if first else (nn.Identity(), linear)
 
 
 def _copy_rows(edges):  # type: ignore[no-untyped-def]

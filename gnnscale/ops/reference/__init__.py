@@ -1,25 +1,42 @@
 """The operations in plain torch: what the native ones are compared with, and what runs in their place.
 
 The functions take arguments that have been checked and have the native module's contracts
-(``native/include/*.h``); all but `spmm`, `sddmm` and `multiply_rows` give bit for bit the same.
+(``native/include/*.h``); all but `spmm`, `sddmm`, `extremes_backward` and `multiply_rows` give bit for bit the same.
 """
 
 from gnnscale.ops.reference.dropout import dropout
+from gnnscale.ops.reference.extremes import extremes, extremes_backward
 from gnnscale.ops.reference.gather import gather_rows
-from gnnscale.ops.reference.sampling import sample_neighbors
+from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.reference.rmat import draw_cells, draw_rmat
+from gnnscale.ops.reference.sampling import sample_labor, sample_neighbors
 from gnnscale.ops.reference.sparse import check_csr, sddmm, spmm, transpose_csr
 from gnnscale.ops.reference.sparse_rows import multiply_rows
-from gnnscale.ops.reference.walks import random_walks, walk_ends
+from gnnscale.ops.reference.subgraph import append_nodes, distinct_nodes, edges_between, edges_from
+from gnnscale.ops.reference.walks import random_walks, top_visits, walk_ends
 
 __all__ = [
+    "append_nodes",
     "check_csr",
+    "column_sums",
+    "distinct_nodes",
+    "draw_cells",
+    "draw_in_succession",
+    "draw_rmat",
+    "draw_with_replacement",
     "dropout",
+    "edges_between",
+    "edges_from",
+    "extremes",
+    "extremes_backward",
     "gather_rows",
     "multiply_rows",
     "random_walks",
+    "sample_labor",
     "sample_neighbors",
     "sddmm",
     "spmm",
+    "top_visits",
     "transpose_csr",
     "walk_ends",
 ]

@@ -19,7 +19,7 @@ def check_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> None:
             raise ValueError(f"indices holds {low if low < 0 else high}; the matrix has {num_cols} columns.")
 
 
-def _rows_of(indptr: Tensor) -> Tensor:
+def rows_of(indptr: Tensor) -> Tensor:
     """Give the row of every edge."""
     return torch.arange(len(indptr) - 1, device=indptr.device).repeat_interleave(indptr.diff())
 
@@ -30,7 +30,7 @@ def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, diag
     out = x.new_zeros(len(indptr) - 1, x.shape[1])
     if diagonal is not None:
         out[: len(diagonal)] = diagonal[:, None] * x[: len(diagonal)]
-    rows = _rows_of(indptr)
+    rows = rows_of(indptr)
     for begin in range(0, len(indices), _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
         messages = x.index_select(0, indices[chunk])
@@ -41,10 +41,10 @@ def spmm(indptr: Tensor, indices: Tensor, weight: Tensor | None, x: Tensor, diag
 
 
 def sddmm(indptr: Tensor, indices: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    """See ``native/include/sparse.h``."""
+    """See ``native/include/sparse.h``: the dot product of each edge's rows."""
     check_csr(indptr, indices, len(cols))
     out = rows.new_empty(len(indices))
-    row_ids = _rows_of(indptr)
+    row_ids = rows_of(indptr)
     for begin in range(0, len(indices), _CHUNK):
         chunk = slice(begin, begin + _CHUNK)
         out[chunk] = (rows.index_select(0, row_ids[chunk]) * cols.index_select(0, indices[chunk])).sum(1)
@@ -57,4 +57,4 @@ def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> tuple[Tenso
     permutation = indices.argsort(stable=True)
     counts = torch.bincount(indices, minlength=num_cols)
     indptr_t = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-    return indptr_t, _rows_of(indptr)[permutation].to(indices.dtype), permutation
+    return indptr_t, rows_of(indptr)[permutation].to(indices.dtype), permutation

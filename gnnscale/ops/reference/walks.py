@@ -36,6 +36,26 @@ def walk_ends(
         t += 1
 
 
+def top_visits(visited: Tensor, own: Tensor | None, limit: int, key: int) -> tuple[Tensor, Tensor, Tensor]:
+    """See ``native/include/visits.h``."""
+    seen = visited != -1 if own is None else (visited != -1) & (visited != own[:, None])
+    rows, at = seen.nonzero(as_tuple=True)
+    nodes = visited[rows, at]
+    width = int(nodes.max()) + 1 if len(nodes) else 1
+    pairs, counts = (rows * width + nodes).unique(return_counts=True)
+    rows, nodes = pairs // width, pairs % width
+    if limit >= 0:
+        scores = counts + uniform(fold(fold(torch.tensor(as_signed(key)), rows), nodes))
+        order = scores.argsort(descending=True, stable=True)
+        order = order[rows[order].argsort(stable=True)]
+        of_row = torch.bincount(rows, minlength=len(visited))
+        ranks = torch.arange(len(rows)) - (of_row.cumsum(0) - of_row)[rows]
+        kept = order[ranks < limit].sort().values
+        rows, nodes, counts = rows[kept], nodes[kept], counts[kept]
+    of_row = torch.bincount(rows, minlength=len(visited))
+    return torch.cat([of_row.new_zeros(1), of_row.cumsum(0)]), nodes, counts
+
+
 def _words(states: Tensor, counter: int) -> Tensor:
     return fold(states, torch.tensor(counter))
 

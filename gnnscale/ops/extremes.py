@@ -1,0 +1,150 @@
+"""The largest or smallest of the neighbours' rows, column by column."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from gnnscale.ops import reference
+from gnnscale.ops._backend import native
+from gnnscale.ops._library import OPERATORS, define, differentiate
+from gnnscale.ops.sparse import NOT_TRANSPOSED, Transposed, check_structure, new_rows, transpose_csr
+
+
+def extremes(
+    indptr: Tensor, indices: Tensor, x: Tensor, *, largest: bool = True, transposed: Transposed | None = None
+) -> Tensor:
+    """Give ``out[v, c] = max_e x[indices[e], c]`` over the edges e of row v, or the minimum.
+
+    Differentiable once in `x`: where several edges lead to the extreme, they share its gradient equally. On the CPU it
+    uses up to ``torch.get_num_threads()`` threads; the result does not depend on their number.
+    ``torch.ops.gnnscale.extremes`` is the same as an operator, which `torch.compile` does not look into.
+
+    Parameters
+    ----------
+    indptr : Tensor
+        (num_dst + 1,) int32 or int64.
+    indices : Tensor
+        (num_edges,) int32 or int64, each in [0, num_src).
+    x : Tensor
+        (num_src, F) float32 or float64.
+    largest : bool, default True
+        Whether to take the largest or the smallest.
+    transposed : tuple of Tensor, optional
+        What `transpose_csr` gives for this structure, for the gradient, which makes it anew without.
+
+    Returns
+    -------
+    Tensor
+        (num_dst, F), of the dtype of `x`; zero where a row has no edge, NaN where it leads to one.
+
+    Raises
+    ------
+    TypeError
+        If a dtype does not fit.
+    ValueError
+        If a shape or a device does not fit, or the arrays are no CSR matrix with num_src columns.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from gnnscale.ops import extremes
+    >>> x = torch.tensor([[1.0], [2.0], [4.0]])
+    >>> extremes(torch.tensor([0, 2, 3, 3]), torch.tensor([0, 2, 1]), x).tolist()
+    [[4.0], [2.0], [0.0]]
+    """
+    inputs = (indptr, indices, x, largest, *(transposed or NOT_TRANSPOSED))
+    if OPERATORS and torch.compiler.is_compiling():
+        return torch.ops.gnnscale.extremes(*inputs)[0]
+    return _Extremes.apply(*inputs)[0]
+
+
+def _extremes(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    largest: bool,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    order: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Give the extremes, and how many edges lead to each."""
+    check_structure(indptr, indices)
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
+    if x.dim() != 2:
+        raise ValueError(f"x must have two dimensions, (num_src, F); its shape is {tuple(x.shape)}.")
+    for name, tensor in (("indices", indices), ("x", x)):
+        if tensor.device != indptr.device:
+            raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
+    x = x.detach().contiguous()
+    if native is None or x.device.type != "cpu":
+        return reference.extremes(indptr.long(), indices, x, largest)
+    out, ties = (new_rows(len(indptr) - 1, x.shape[1], x.dtype) for _ in range(2))
+    native.extremes(indptr.contiguous(), indices.contiguous(), x, largest, out, ties, torch.get_num_threads())
+    return out, ties
+
+
+def _gradient(
+    indptr: Tensor,
+    indices: Tensor,
+    x: Tensor,
+    extreme: Tensor,
+    share: Tensor,
+    indptr_t: Tensor | None,
+    indices_t: Tensor | None,
+    order: Tensor | None,
+) -> Tensor:
+    if indptr_t is None or indices_t is None:
+        indptr_t, indices_t, _ = transpose_csr(indptr, indices, len(x))
+    x, extreme, share = (rows.detach().contiguous() for rows in (x, extreme, share))
+    if native is None or x.device.type != "cpu":
+        return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)
+    grad = new_rows(x.shape[0], x.shape[1], x.dtype)
+    threads = torch.get_num_threads()
+    native.extremes_backward(indptr_t.contiguous(), indices_t.contiguous(), x, extreme, share, grad, threads)
+    return grad
+
+
+def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    indptr, indices, x, _, *transposed = inputs
+    ctx.save_for_backward(indptr, indices, x, *output, *transposed)
+    ctx.mark_non_differentiable(output[1])
+
+
+def _backward_of(gradient: Any) -> Any:
+    def backward(ctx: Any, grad: Tensor, _: Any) -> tuple[Tensor | None, ...]:
+        indptr, indices, x, extreme, ties, *transposed = ctx.saved_tensors
+        return (None, None, gradient(indptr, indices, x, extreme, grad / ties, *transposed), *5 * [None])[:7]
+
+    return backward
+
+
+class _Extremes(torch.autograd.Function):
+    """The gradient of an extreme, shared by its ties, goes to the rows that are equal to it."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        output = _extremes(*inputs)
+        _remember(ctx, inputs, output)
+        return output
+
+    backward = staticmethod(once_differentiable(_backward_of(_gradient)))  # type: ignore[assignment]
+
+
+_TRANSPOSED = "Tensor? indptr_t, Tensor? indices_t, Tensor? order"
+
+define(
+    "extremes",
+    f"(Tensor indptr, Tensor indices, Tensor x, bool largest, {_TRANSPOSED}) -> (Tensor, Tensor)",
+    _extremes,
+    lambda indptr, indices, x, largest, *transposed: tuple(x.new_empty(len(indptr) - 1, x.shape[1]) for _ in range(2)),
+)
+define(
+    "extremes_backward",
+    f"(Tensor indptr, Tensor indices, Tensor x, Tensor extreme, Tensor share, {_TRANSPOSED}) -> Tensor",
+    _gradient,
+    lambda indptr, indices, x, *others: torch.empty_like(x, memory_format=torch.contiguous_format),
+)
+differentiate("extremes", _remember, lambda: _backward_of(torch.ops.gnnscale.extremes_backward))

@@ -1,0 +1,67 @@
+"""Layer-wise sampling in torch."""
+
+import torch
+from torch import Tensor
+
+from gnnscale.ops.random import as_signed, fold, uniform
+from gnnscale.ops.reference.sampling import in_order_of_appearance
+from gnnscale.ops.reference.subgraph import in_edges
+
+
+def column_sums(
+    indptr: Tensor,
+    indices: Tensor,
+    destinations: Tensor,
+    rows: Tensor | None,
+    columns: Tensor | None,
+    weight: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """See ``native/include/layerwise.h``."""
+    counts, positions, found = in_edges(indptr, indices, destinations)
+    sources = in_order_of_appearance(found)
+    place = torch.empty(len(indptr) - 1, dtype=torch.int64)
+    place[sources] = torch.arange(len(sources))
+    of_rows = torch.ones(len(counts), dtype=torch.float64) if rows is None else rows[destinations]
+    values = of_rows.repeat_interleave(counts)
+    if weight is not None:
+        values = values * weight[positions].double().square()
+    # Adds one after the other.
+    sums = torch.bincount(place[found], weights=values, minlength=len(sources))
+    return sources, sums if columns is None else sums * columns[sources]
+
+
+def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor:
+    """See ``native/include/layerwise.h``."""
+    wrong = (~((chance >= 0) & chance.isfinite())).nonzero()
+    if len(wrong):
+        at = int(wrong[0])
+        raise ValueError(f"chance[{at}] is {float(chance[at]):.6f}; chances are finite and at least 0.")
+    left = (chance > 0).nonzero()[:, 0]
+    if len(left) <= size:
+        return left
+    drawn, num_rounds = left[:0], 0
+    while len(drawn) < size:
+        cumulative = chance[left].cumsum(0)
+        state = torch.tensor(as_signed(fold(as_signed(key), num_rounds)))
+        words = fold(state, torch.arange(2 * (size - len(drawn)) + 32))
+        points = uniform(words) * cumulative[-1]
+        # Rounding can carry a point to the total.
+        at = torch.searchsorted(cumulative, points, right=True).clamp(max=len(left) - 1)
+        new = in_order_of_appearance(at)[: size - len(drawn)]
+        drawn = torch.cat([drawn, left[new]])
+        kept = torch.ones(len(left), dtype=torch.bool)
+        kept[new] = False
+        left, num_rounds = left[kept], num_rounds + 1
+    return drawn
+
+
+def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> tuple[Tensor, Tensor]:
+    """See ``native/include/layerwise.h``."""
+    if not len(cumulative) or not cumulative[-1] > 0:
+        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    total = cumulative[-1]
+    points = uniform(fold(torch.tensor(as_signed(key)), torch.arange(size))) * total
+    last = int(torch.searchsorted(cumulative, total))
+    draws = torch.searchsorted(cumulative, points, right=True).clamp(max=last)
+    distinct, counts = draws.unique(return_counts=True)
+    return distinct, counts
