@@ -45,7 +45,7 @@ Csc<Index> csc(const Vector<const int64_t>& indptr, const Vector<const Index>& i
 
 // Any array; where its type has to be known, it is asked for.
 template <int Dim>
-using Array = nb::ndarray<nb::ndim<Dim>, nb::c_contig, nb::device::cpu>;
+using Array = TensorView<void, Dim>;
 
 constexpr nb::dlpack::dtype kBFloat16 = {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
 

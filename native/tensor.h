@@ -10,6 +10,8 @@
 
 #include <cstdint>
 #include <optional>
+#include <type_traits>
+#include <utility>
 
 namespace gnnscale {
 
@@ -50,14 +52,17 @@ inline const ExchangeInterface* exchange_interface(PyTypeObject* type) {
     return found = api;
 }
 
-// A contiguous tensor of `Dim` dimensions on the CPU, while its owner, an argument of the call, is there.
+// A contiguous tensor of `Dim` dimensions on the CPU, while its owner, an argument of the call, is there; of any type
+// where T is void.
 template <class T, int Dim>
 class TensorView {
   public:
-    using Array = nb::ndarray<T, nb::ndim<Dim>, nb::c_contig, nb::device::cpu>;
+    using Array = std::conditional_t<std::is_void_v<T>, nb::ndarray<nb::ndim<Dim>, nb::c_contig, nb::device::cpu>,
+                                     nb::ndarray<T, nb::ndim<Dim>, nb::c_contig, nb::device::cpu>>;
 
     TensorView() = default;
-    explicit TensorView(Array array) : data_(array.data()), array_(std::move(array)) {
+    explicit TensorView(Array array)
+        : data_(static_cast<T*>(array.data())), dtype_(array.dtype()), array_(std::move(array)) {
         for (int d = 0; d < Dim; ++d) shape_[d] = static_cast<int64_t>(array_.shape(d));
     }
 
@@ -70,10 +75,10 @@ class TensorView {
             PyErr_Clear();
             return {};
         }
-        constexpr nb::dlpack::dtype type = nb::dtype<std::remove_const_t<T>>();
-        if (tensor.device_type != nb::device::cpu::value || tensor.ndim != Dim || tensor.dtype_code != type.code ||
-            tensor.dtype_bits != type.bits || tensor.dtype_lanes != 1)
-            return false;
+        dtype_ = {tensor.dtype_code, tensor.dtype_bits, tensor.dtype_lanes};
+        if constexpr (!std::is_void_v<T>)
+            if (dtype_ != nb::dtype<std::remove_const_t<T>>()) return false;
+        if (tensor.device_type != nb::device::cpu::value || tensor.ndim != Dim) return false;
         int64_t stride = 1, size = 1;
         for (int d = Dim - 1; d >= 0; --d) {
             shape_[d] = tensor.shape[d];
@@ -82,11 +87,12 @@ class TensorView {
             if (stride >= 0) stride *= shape_[d];
         }
         if (stride < 0 && size > 0) return false;
-        data_ = reinterpret_cast<T*>(static_cast<char*>(tensor.data) + tensor.byte_offset);
+        data_ = static_cast<T*>(static_cast<void*>(static_cast<char*>(tensor.data) + tensor.byte_offset));
         return true;
     }
 
     T* data() const { return data_; }
+    nb::dlpack::dtype dtype() const { return dtype_; }
     size_t shape(int d) const { return static_cast<size_t>(shape_[d]); }
     size_t size() const {
         size_t size = 1;
@@ -96,6 +102,7 @@ class TensorView {
 
   private:
     T* data_ = nullptr;
+    nb::dlpack::dtype dtype_ = {};
     int64_t shape_[Dim] = {};
     Array array_;
 };
