@@ -47,8 +47,7 @@ INLINE void row_tiles(const Columns<In, Out>& task, int64_t v, int64_t last, int
     using Real = Sum<In>;
     const int32_t* indices = task.matrix.indices;
     const int64_t width = task.width, first = task.matrix.indptr[v], stop = task.matrix.indptr[v + 1];
-    const int64_t bytes = std::max<int64_t>(std::min(width, Tile) * sizeof(In), 1);
-    const int64_t ahead = std::clamp<int64_t>(kBytesAhead / bytes, 4, 32);
+    constexpr int64_t ahead = std::clamp<int64_t>(kBytesAhead / (Tile * sizeof(In)), 4, 32);
     for (; begin < width; begin += Tile) {
         if (begin + Tile > width) {
             if (HasDots || width < Tile || 2 * (width - begin) <= Tile) break;
