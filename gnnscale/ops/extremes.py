@@ -98,6 +98,14 @@ def _gradient(
 ) -> Tensor:
     if indptr_t is None or indices_t is None:
         indptr_t, indices_t, _ = transpose_csr(indptr, indices, len(x))
+    if len(indptr_t) != len(x) + 1 or len(indices_t) != len(indices):
+        raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+    for name, rows in (("extreme", extreme), ("share", share)):
+        wanted = (len(indptr) - 1, *x.shape[1:])
+        if rows.shape != wanted or rows.dtype != x.dtype:
+            raise ValueError(
+                f"{name} is {rows.dtype} of the shape {tuple(rows.shape)}; {x.dtype} of {wanted} is needed."
+            )
     x, extreme, share = (rows.detach().contiguous() for rows in (x, extreme, share))
     if native is None or x.device.type != "cpu":
         return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)
