@@ -11,7 +11,7 @@ demo: setup
 # Speed beside the peers, 20 minutes; BENCH_PYTHON may be an interpreter that has more of them.
 BENCH_PYTHON ?= $(BIN)/python
 bench: setup
-	$(BENCH_PYTHON) experiments/speed/run.py
+	$(BENCH_PYTHON) experiments/speed/run.py $(BENCH_ARGS)
 
 test: setup lint sanitize
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gnnscale.compare.results import read_results
     from gnnscale.data import Dataset, load
     from gnnscale.evaluation import evaluate, infer
+    from gnnscale.freed_memory import keep_freed_memory
     from gnnscale.from_history import infer_from_history
     from gnnscale.history import FeatureStore, HistoryStore
     from gnnscale.loader import DataLoader
@@ -39,6 +40,7 @@ _HOMES = {
     "evaluate": "gnnscale.evaluation",
     "infer": "gnnscale.evaluation",
     "infer_from_history": "gnnscale.from_history",
+    "keep_freed_memory": "gnnscale.freed_memory",
     "load": "gnnscale.data",
     "read_results": "gnnscale.compare.results",
     "train": "gnnscale.training",
@@ -60,6 +62,7 @@ __all__ = [
     "history",
     "infer",
     "infer_from_history",
+    "keep_freed_memory",
     "load",
     "nn",
     "ops",

@@ -115,7 +115,7 @@ class CSC:
         if weight is not None:
             if weight.dim() != 1:
                 raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
-            weight = (weight if edge_order is None else weight[edge_order.long()]).float()
+            weight = (weight if edge_order is None else weight[edge_order.long()]).float().contiguous()
             if not bool(((weight >= 0) & weight.isfinite()).all()):
                 low, high = float(weight.min()), float(weight.max())
                 raise ValueError(
@@ -141,7 +141,7 @@ def _of_dtype(ids: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _on_huge_pages(ids: Tensor, dtype: torch.dtype) -> Tensor:
-    """A copy where random reads cost less: NumPy asks the system for huge pages for large arrays, and torch does not."""
+    """A copy where random reads cost less: NumPy asks for huge pages for large arrays, and torch does not."""
     return torch.from_numpy(np.empty(ids.numel(), str(dtype).removeprefix("torch."))).copy_(ids)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -19,6 +20,11 @@ from gnnscale.ops.dropout import mask_of
 _LARGEST_DENSITY = 0.1
 _SAMPLE_ROWS = 1024
 _KEEP_ALL = 65536
+
+# torch 2.4 took the device's name into the function's arguments.
+_autocasts = (
+    partial(torch.is_autocast_enabled, "cpu") if hasattr(torch, "get_autocast_dtype") else torch.is_autocast_cpu_enabled
+)
 
 _known: WeakKeyDictionary[dgl.DGLGraph, tuple[Any, SparseFeatures | None]] = WeakKeyDictionary()
 
@@ -129,7 +135,7 @@ def _dense_in(value: Any) -> Any:
 
 
 def _matmul(input: SparseRows, other: Any) -> Any:
-    if not isinstance(other, Tensor) or isinstance(other, SparseRows) or torch.is_autocast_cpu_enabled():
+    if not isinstance(other, Tensor) or isinstance(other, SparseRows) or _autocasts():
         return NotImplemented
     if (other.dim(), other.dtype, other.device.type) != (2, torch.float32, "cpu") or len(other) != input.shape[1]:
         return NotImplemented

@@ -12,6 +12,7 @@
 #include "buffer.h"
 #include "csr.h"
 #include "sampling.h"
+#include "tensor.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -19,9 +20,9 @@ using namespace nb::literals;
 namespace gnnscale {
 
 template <class T>
-using Vector = nb::ndarray<T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Vector = TensorView<T, 1>;
 template <class T>
-using Matrix = nb::ndarray<T, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Matrix = TensorView<T, 2>;
 
 template <class T>
 nb::object to_tensor(Buffer<T>&& buffer) {
@@ -44,7 +45,7 @@ Csc<Index> csc(const Vector<const int64_t>& indptr, const Vector<const Index>& i
 
 // Any array; where its type has to be known, it is asked for.
 template <int Dim>
-using Array = nb::ndarray<nb::ndim<Dim>, nb::c_contig, nb::device::cpu>;
+using Array = TensorView<void, Dim>;
 
 constexpr nb::dlpack::dtype kBFloat16 = {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
 

@@ -52,7 +52,7 @@ def lines(settings: Settings) -> Iterator[Line]:
         "torch CSR": lambda x: matrix @ x,
         "torch-sparse": sparse and (lambda x: theirs @ x),
     }
-    repeats = settings.repeats(7)
+    repeats = settings.repeats(4)
     yield from measure.compare(
         WORK, "forward", {who: product and plain(product, x) for who, product in products.items()}, repeats,
         threads=settings.threads, warm_up=1,

@@ -56,11 +56,12 @@ def dgl_graph(indptr: Tensor, indices: Tensor) -> dgl.DGLGraph:
 
 
 def communities(num_nodes: int, num_edges: int, num_features: int) -> gs.Dataset:
-    """gnnscale's block model, on which METIS finds parts as on real graphs; one node in ten trains."""
-    name = f"communities-{num_nodes}-{num_edges}-{num_features}"
+    """gnnscale's block model, 85 % of the edges inside 100 communities, which METIS finds; one node in ten trains."""
+    name = f"communities-85-{num_nodes}-{num_edges}-{num_features}"
 
     def make() -> Arrays:
-        data = gs.load("synthetic", num_nodes=num_nodes, num_edges=num_edges, num_features=num_features)
+        size = {"num_nodes": num_nodes, "num_edges": num_edges, "num_features": num_features}
+        data = gs.load("synthetic", in_community=0.85, in_class=0.05, **size)
         source, target = data.graph.edges()
         return {
             "source": source.int().numpy(),

@@ -26,7 +26,7 @@ def lines(settings: Settings) -> Iterator[Line]:
     indptr, indices = power_law(settings.size(1_000_000), settings.size(40_000_000))
     graph = dgl_graph(indptr, indices)
     num_nodes = graph.num_nodes()
-    repeats = settings.repeats(20)
+    repeats = settings.repeats(10)
     generator = torch.Generator().manual_seed(0)
     num_seeds = min(1024, num_nodes // 4)
     seeds = [torch.randperm(num_nodes, generator=generator)[:num_seeds] for _ in range(repeats + 2)]

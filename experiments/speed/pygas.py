@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import peers
 import torch
 from torch import Tensor, nn
@@ -52,15 +50,8 @@ class PyGAS:
         self.data = Data(x=feat[order], y=label[order], train_mask=is_train[order], adj_t=whole.permute(order))
         pointers = torch.cat([torch.zeros(1, dtype=torch.int64), parts.bincount().cumsum(0)])
         self.loader = SubgraphLoader(self.data, pointers, batch_size=batch_size, shuffle=True, log=False)
-        self.make: Callable[[], nn.Module] = lambda: GCN(
-            data.num_nodes, data.num_features, out_channels=data.num_classes, **model
-        )
         self.clip_norm = clip_norm
-        self.restart()
-
-    def restart(self) -> None:
-        """A new model, its histories filled."""
-        self.model = self.make()
+        self.model = GCN(data.num_nodes, data.num_features, out_channels=data.num_classes, **model)
         groups = ((self.model.reg_modules, 5e-4), (self.model.nonreg_modules, 0.0))
         self.optimizer = torch.optim.Adam(
             [{"params": modules.parameters(), "weight_decay": decay} for modules, decay in groups], lr=0.01

@@ -127,7 +127,7 @@ def times(row: Any) -> str:
     """How many times as fast gnnscale is; nothing beside another way of gnnscale's."""
     if math.isnan(row.ratio) or row.who.startswith(OURS):
         return ""
-    return f"**{row.ratio:.{1 if row.ratio < 99 else 0}f}**"
+    return f"**{row.ratio:.{2 if row.ratio < 1 else 1 if row.ratio < 99 else 0}f}**"
 
 
 def target_and_met(row: Any) -> tuple[str, str]:

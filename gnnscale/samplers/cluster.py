@@ -18,7 +18,6 @@ from gnnscale.samplers.base import Sample, Sampler, split
 from gnnscale.samplers.edges import induced
 from gnnscale.samplers.partition import check_partition, partition
 
-
 # What is kept with an edge of a batch that comes again: the edge, its weight, and itself by source.
 _BYTES_PER_EDGE = 40
 _BYTES_PER_NODE = 40

@@ -293,7 +293,9 @@ def fill_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
 
 
 def succession_weights(chance: Tensor, drawn: Tensor) -> Tensor:
-    """Weights that make Σ_j weight_j y_j unbiased for Σ_u y_u, for ``drawn`` of :func:`gnnscale.ops.layerwise.draw_in_succession`.
+    """Weights that make Σ_j weight_j y_j unbiased for Σ_u y_u, with nodes drawn in succession.
+
+    ``drawn`` are positions as :func:`gnnscale.ops.layerwise.draw_in_succession` gives them for ``chance``.
 
     With r_j = (1 - P_j) / p_j, P_j what was drawn before j, the estimate T_j = Σ_{i<j} y_i + r_j y_j is unbiased.
     The mean T̄_j = (1 - a_j) T̄_{j-1} + a_j T_j with a_j = n / ((j + 1)(n - j)) multiplies out to the weights

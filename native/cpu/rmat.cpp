@@ -17,11 +17,16 @@ namespace {
 
 constexpr int kBatch = 256;
 constexpr int64_t kDrawsPerThread = 1 << 16;
+constexpr int kMostParts = 8;  // 8 bytes a node each
 
-// Edges of a batch of draws, as rows and columns of the matrix.
+// Edges of a batch of draws, as rows and columns of the matrix; and what becomes of them: source[i] at
+// place[i].
 struct Batch {
     uint32_t row[kBatch], column[kBatch];
     int count;
+    int64_t place[2 * kBatch];
+    int32_t source[2 * kBatch];
+    int size;
 };
 
 MULTIVERSION void draw_cells(const Rmat& rmat, const uint32_t* table, int64_t first, int count, Batch& out) {
@@ -52,61 +57,97 @@ MULTIVERSION void draw_cells(const Rmat& rmat, const uint32_t* table, int64_t fi
     }
 }
 
-// Calls work(batch) for the edges of all draws; threads share them.
-template <class Work>
-void for_edges(const Rmat& rmat, const Work& work) {
+// Each part of the draws has counters of its own, which threads would otherwise take from one another's caches.
+int num_parts(const Rmat& rmat) {
+    return parts_for(rmat.draws, kDrawsPerThread, std::min(rmat.num_threads, kMostParts));
+}
+
+// Calls ask, then take, then put for each batch of the edges of all draws, with the number of the part that
+// they belong to. Between two calls for a batch there is work for others, so that memory which the first asks
+// for is there for the second.
+template <class Ask, class Take, class Put>
+void for_edges(const Rmat& rmat, const Ask& ask, const Take& take, const Put& put) {
     uint32_t table[256];
     for (int i = 0; i < 256; ++i) table[i] = static_cast<uint32_t>(rmat.table[i]);
     const auto nodes = static_cast<uint32_t>(rmat.num_nodes);
-    run_ranges(rmat.draws, parts_for(rmat.draws, kDrawsPerThread, rmat.num_threads),
-               [&](int64_t begin, int64_t end) {
-                   Batch batch;
-                   for (int64_t first = begin; first < end; first += kBatch) {
-                       const int count = static_cast<int>(std::min<int64_t>(kBatch, end - first));
-                       draw_cells(rmat, table, first, count, batch);
-                       int kept = 0;
-                       for (int i = 0; i < count; ++i) {
-                           const uint32_t row = batch.row[i], column = batch.column[i];
-                           batch.row[kept] = row;
-                           batch.column[kept] = column;
-                           kept += row < nodes && column < nodes && row != column;
-                       }
-                       batch.count = kept;
-                       work(batch);
-                   }
-               });
-}
-
-// Adds 1 to what other threads may add to as well; gives the value before.
-inline int64_t take_one(int64_t& counter) { return __atomic_fetch_add(&counter, 1, __ATOMIC_RELAXED); }
-
-// How many in-edges each row of the matrix is drawn, in `counts`.
-void count_edges(const Rmat& rmat, int64_t* counts) {
-    for_edges(rmat, [&](const Batch& batch) {
-        for (int i = 0; i < batch.count; ++i) {
-            take_one(counts[batch.column[i]]);
-            if (!rmat.directed) take_one(counts[batch.row[i]]);
+    const auto draw = [&](int64_t first, int count, Batch& batch) {
+        draw_cells(rmat, table, first, count, batch);
+        int kept = 0;
+        for (int i = 0; i < count; ++i) {
+            const uint32_t row = batch.row[i], column = batch.column[i];
+            batch.row[kept] = row;
+            batch.column[kept] = column;
+            kept += row < nodes && column < nodes && row != column;
+        }
+        batch.count = kept;
+    };
+    const int parts = num_parts(rmat);
+    run_parts(parts, [&](int part) {
+        const int64_t begin = rmat.draws / parts * part;
+        const int64_t end = part + 1 == parts ? rmat.draws : rmat.draws / parts * (part + 1);
+        const int64_t batches = (end - begin + kBatch - 1) / kBatch;
+        std::vector<Batch> batch(3);
+        for (int64_t k = 0; k < batches + 2; ++k) {
+            if (k < batches) {
+                const int64_t first = begin + k * kBatch;
+                draw(first, static_cast<int>(std::min<int64_t>(kBatch, end - first)), batch[k % 3]);
+                ask(part, batch[k % 3]);
+            }
+            if (k >= 1 && k <= batches) take(part, batch[(k - 1) % 3]);
+            if (k >= 2) put(batch[(k - 2) % 3]);
         }
     });
 }
 
-// Puts each edge where the cursor of its row stands.
+// How many in-edges each part draws for each row of the matrix, in `counts`, (parts, nodes).
+void count_edges(const Rmat& rmat, int64_t* counts) {
+    const auto ask = [&](int part, const Batch& batch) {
+        int64_t* mine = counts + part * rmat.num_nodes;
+        for (int i = 0; i < batch.count; ++i) {
+            __builtin_prefetch(mine + batch.column[i], 1);
+            if (!rmat.directed) __builtin_prefetch(mine + batch.row[i], 1);
+        }
+    };
+    const auto take = [&](int part, const Batch& batch) {
+        int64_t* mine = counts + part * rmat.num_nodes;
+        for (int i = 0; i < batch.count; ++i) {
+            ++mine[batch.column[i]];
+            if (!rmat.directed) ++mine[batch.row[i]];
+        }
+    };
+    for_edges(rmat, ask, take, [](const Batch&) {});
+}
+
+// Puts each edge where its part's cursor of its row stands.
 void fill_edges(const Rmat& rmat, int64_t* cursors, int32_t* indices) {
-    for_edges(rmat, [&](const Batch& batch) {
-        int64_t place[2 * kBatch];
-        int32_t source[2 * kBatch];
-        int size = 0;
+    const auto ask = [&](int part, const Batch& batch) {
+        const int64_t* mine = cursors + part * rmat.num_nodes;
+        for (int i = 0; i < batch.count; ++i) {
+            __builtin_prefetch(mine + batch.column[i], 1);
+            __builtin_prefetch(rmat.relabel + batch.row[i]);
+            if (rmat.directed) continue;
+            __builtin_prefetch(mine + batch.row[i], 1);
+            __builtin_prefetch(rmat.relabel + batch.column[i]);
+        }
+    };
+    const auto take = [&](int part, Batch& batch) {
+        int64_t* mine = cursors + part * rmat.num_nodes;
+        batch.size = 0;
         const auto add = [&](uint32_t from, uint32_t to) {
-            place[size] = take_one(cursors[to]);
-            __builtin_prefetch(indices + place[size], 1);
-            source[size++] = rmat.relabel[from];
+            const int64_t place = mine[to]++;
+            __builtin_prefetch(indices + place, 1);
+            batch.place[batch.size] = place;
+            batch.source[batch.size++] = rmat.relabel[from];
         };
         for (int i = 0; i < batch.count; ++i) {
             add(batch.row[i], batch.column[i]);
             if (!rmat.directed) add(batch.column[i], batch.row[i]);
         }
-        for (int i = 0; i < size; ++i) indices[place[i]] = source[i];
-    });
+    };
+    const auto put = [&](const Batch& batch) {
+        for (int i = 0; i < batch.size; ++i) indices[batch.place[i]] = batch.source[i];
+    };
+    for_edges(rmat, ask, take, put);
 }
 
 // Runs work(node, begin, end) for each row of a CSC; threads share them.
@@ -167,20 +208,32 @@ RmatGraph draw_rmat(const Rmat& rmat) {
     const int64_t nodes = rmat.num_nodes;
     RmatGraph graph{Buffer<int64_t>(nodes + 1), {}, 0};
     int64_t* indptr = graph.indptr.data();
-    Buffer<int64_t> counts(nodes);
-    std::memset(counts.data(), 0, nodes * sizeof(int64_t));
+    const int parts = num_parts(rmat);
+    Buffer<int64_t> counts(parts * nodes);
+    wish_huge(counts.data(), parts * nodes * sizeof(int64_t));
+    std::memset(counts.data(), 0, parts * nodes * sizeof(int64_t));
     count_edges(rmat, counts.data());
 
+    // From lengths of rows to where they begin, and where each part's share of them does.
+    for (int64_t r = 0; r < nodes; ++r) {
+        int64_t& length = indptr[rmat.relabel[r] + 1] = 0;
+        for (int part = 0; part < parts; ++part) length += counts[part * nodes + r];
+    }
     indptr[0] = 0;
-    for (int64_t r = 0; r < nodes; ++r) indptr[rmat.relabel[r] + 1] = counts[r];
     for (int64_t v = 0; v < nodes; ++v) indptr[v + 1] += indptr[v];
-    for (int64_t r = 0; r < nodes; ++r) counts[r] = indptr[rmat.relabel[r]];
+    for (int64_t r = 0; r < nodes; ++r) {
+        int64_t place = indptr[rmat.relabel[r]];
+        for (int part = 0; part < parts; ++part) {
+            const int64_t length = counts[part * nodes + r];
+            counts[part * nodes + r] = place;
+            place += length;
+        }
+    }
     graph.indices.resize(indptr[nodes]);
     int32_t* indices = graph.indices.data();
     wish_huge(indices, indptr[nodes] * sizeof(int32_t));
     fill_edges(rmat, counts.data(), indices);
 
-    // Rows are in the order in which threads came by until they are sorted.
     int64_t* lengths = counts.data();
     for_rows(rmat, indptr, [&](int64_t v, int64_t begin, int64_t end) {
         std::sort(indices + begin, indices + end);
@@ -190,7 +243,8 @@ RmatGraph draw_rmat(const Rmat& rmat) {
     if (!rmat.directed) graph.found /= 2;
 
     if (graph.found > rmat.most) {
-        const uint64_t last = last_to_stay(rmat, indptr, lengths, indices, graph.found, graph.found - rmat.most);
+        const uint64_t last =
+            last_to_stay(rmat, indptr, lengths, indices, graph.found, graph.found - rmat.most);
         const Priority priority(rmat);
         for_rows(rmat, indptr, [&](int64_t v, int64_t begin, int64_t) {
             const auto goes = [&](int32_t source) { return priority(source, v) > last; };

@@ -1,6 +1,7 @@
 #include "rules.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -23,34 +24,51 @@ class All final : public Rule {
     }
 };
 
-// Numbers below `limit` that have been met. A bit stands for all numbers that are the same modulo the number of bits;
-// only where there are several of them, those met have to be looked through.
-class Met {
+// Floyd's algorithm over candidates of which number i is random among the first first + i + 1 numbers: one that has
+// been met gives way to first + i. Without branches where all numbers have a bit of their own: either is likely there.
+class Distinct {
   public:
-    void begin(int64_t limit, int64_t count) {
+    void choose(int64_t first, int64_t count, int64_t* candidates) {
+        const int64_t limit = first + count;
+        if (limit <= 64) return in_a_word(first, count, candidates);
         int64_t words = kWords;
         while (64 * words < limit && words < count) words *= 2;
         if (static_cast<int64_t>(bits_.size()) < words) bits_.resize(words);
-        mask_ = 64 * words - 1;
         std::fill_n(bits_.data(), std::min(words, limit / 64 + 1), 0);
-        exact_ = limit <= 64 * words;
-    }
-
-    // The number itself where it is not among the `count` in `met`, else the other one; it has been met then. Without
-    // a branch in short rows, where either is likely.
-    int64_t add(int64_t number, int64_t other, const int64_t* met, int64_t count) {
-        bool known = bits_[(number & mask_) >> 6] >> (number & 63) & 1;
-        if (!exact_ && known) known = std::find(met, met + count, number) != met + count;
-        const int64_t added = known ? other : number;
-        bits_[(added & mask_) >> 6] |= uint64_t{1} << (added & 63);
-        return added;
+        if (limit <= 64 * words)
+            in_bits<true>(first, count, 64 * words - 1, candidates);
+        else
+            in_bits<false>(first, count, 64 * words - 1, candidates);
     }
 
   private:
     static constexpr int64_t kWords = 16;
+
+    static void in_a_word(int64_t first, int64_t count, int64_t* candidates) {
+        uint64_t met = 0;
+        for (int64_t i = 0; i < count; ++i) {
+            const int64_t number = met >> candidates[i] & 1 ? first + i : candidates[i];
+            met |= uint64_t{1} << number;
+            candidates[i] = number;
+        }
+    }
+
+    // If not Exact, a bit stands for all numbers that are the same modulo the number of bits, and where it is set,
+    // those met are looked through.
+    template <bool Exact>
+    void in_bits(int64_t first, int64_t count, uint64_t mask, int64_t* candidates) {
+        uint64_t* bits = bits_.data();
+        for (int64_t i = 0; i < count; ++i) {
+            int64_t number = candidates[i];
+            bool met = bits[(number & mask) >> 6] >> (number & 63) & 1;
+            if (!Exact && met) met = std::find(candidates, candidates + i, number) != candidates + i;
+            number = met ? first + i : number;
+            bits[(number & mask) >> 6] |= uint64_t{1} << (number & 63);
+            candidates[i] = number;
+        }
+    }
+
     std::vector<uint64_t> bits_;
-    int64_t mask_ = 0;
-    bool exact_ = false;
 };
 
 class Alike final : public Rule {
@@ -66,17 +84,21 @@ class Alike final : public Rule {
 
     void draw(const Frontier& frontier, int64_t begin, int64_t end, const int64_t* offsets, int64_t* positions,
               float* importance) override {
-        Met met;
+        Distinct distinct;
         for (int64_t i = begin; i < end; ++i) {
             const Row row = frontier.rows[i];
             const int64_t drawn = offsets[i + 1] - offsets[i];
             int64_t* mine = positions + offsets[i];
-            if (!replace_ && row.degree <= fanout_)
+            if (!replace_ && row.degree <= fanout_) {
                 std::iota(mine, mine + drawn, int64_t{0});
-            else if (replace_)
-                draw_any(row.degree, drawn, fold(state_, frontier.nodes[i]), mine);
-            else
-                draw_distinct(row.degree, drawn, fold(state_, frontier.nodes[i]), met, mine);
+            } else {
+                const uint64_t state = fold(state_, frontier.nodes[i]);
+                // Of all numbers again and again, or of those up to the last ones, one after the other.
+                const int64_t first = row.degree - drawn;
+                for (int64_t j = 0; j < drawn; ++j)
+                    mine[j] = bounded(fold(state, j), replace_ ? row.degree : first + j + 1);
+                if (!replace_) distinct.choose(first, drawn, mine);
+            }
             const float stands_for = static_cast<float>(row.degree) / static_cast<float>(drawn);
             for (int64_t j = 0; j < drawn; ++j) {
                 mine[j] += row.start;
@@ -87,20 +109,6 @@ class Alike final : public Rule {
     }
 
   private:
-    static void draw_any(int64_t degree, int64_t count, uint64_t state, int64_t* out) {
-        for (int64_t j = 0; j < count; ++j) out[j] = bounded(fold(state, j), degree);
-    }
-
-    // For each j of the last `count` numbers below `degree` a random one of the first j + 1, or j itself if that one
-    // is taken.
-    static void draw_distinct(int64_t degree, int64_t count, uint64_t state, Met& met, int64_t* out) {
-        met.begin(degree, count);
-        for (int64_t i = 0; i < count; ++i) {
-            const int64_t last = degree - count + i;
-            out[i] = met.add(bounded(fold(state, i), last + 1), last, out, i);
-        }
-    }
-
     const int64_t fanout_;
     const bool replace_;
     const uint64_t state_;
@@ -168,6 +176,16 @@ MULTIVERSION double find_priorities(const float* weight, int64_t count, uint64_t
     return sum;
 }
 
+// How many of the others come before each: those that are larger, and equal ones that stand before it.
+MULTIVERSION void find_ranks(const double* values, int64_t count, int64_t* ranks) {
+    for (int64_t i = 0; i < count; ++i) ranks[i] = 0;
+    for (int64_t j = 0; j < count; ++j) {
+        const double value = values[j];
+        for (int64_t i = 0; i < j; ++i) ranks[i] += value > values[i];
+        for (int64_t i = j + 1; i < count; ++i) ranks[i] += value >= values[i];
+    }
+}
+
 class ByPriority final : public Rule {
   public:
     ByPriority(const float* weight, int64_t fanout, uint64_t state)
@@ -194,19 +212,11 @@ class ByPriority final : public Rule {
     }
 
   private:
-    struct Edge {
-        double priority;
-        int64_t position;
-    };
-    static bool is_before(const Edge& a, const Edge& b) {
-        return a.priority > b.priority || (a.priority == b.priority && a.position < b.position);
-    }
-
     // Of one row after the other.
     struct Scratch {
         std::vector<double> priorities;
-        std::vector<int64_t> above;
-        std::vector<Edge> edges;
+        std::vector<int64_t> above, ranks;
+        std::vector<double> sorted;
     };
 
     // Above t are on average no more priorities than the sum of the weights divided by t. So those above a suitable t
@@ -229,20 +239,38 @@ class ByPriority final : public Rule {
         };
         int64_t found = find_above(row.degree > fanout_ ? sum / static_cast<double>(2 * fanout_ + 6) : 0);
         if (found <= fanout_) found = find_above(0);
-        scratch.edges.resize(found);
-        Edge* edges = scratch.edges.data();
-        for (int64_t i = 0; i < found; ++i) edges[i] = {priorities[above[i]], row.start + above[i]};
-        double threshold = 0;
-        if (found > fanout_) {
-            std::nth_element(edges, edges + fanout_, edges + found, is_before);
-            threshold = edges[fanout_].priority;
-            found = fanout_;
+        for (int64_t i = 0; i < found; ++i) priorities[i] = priorities[above[i]];
+        const double threshold = found > fanout_ ? cut(found, scratch) : 0;
+        int64_t kept = 0;
+        for (int64_t i = 0; i < found; ++i) {
+            if (found > fanout_ && scratch.ranks[i] >= fanout_) continue;
+            const int64_t position = row.start + above[i];
+            positions[kept] = position;
+            importance[kept++] = static_cast<float>(std::max(1.0, threshold / weight_[position]));
         }
-        std::sort(edges, edges + found, [](const Edge& a, const Edge& b) { return a.position < b.position; });
-        for (int64_t e = 0; e < found; ++e) {
-            positions[e] = edges[e].position;
-            importance[e] = static_cast<float>(std::max(1.0, threshold / weight_[edges[e].position]));
+    }
+
+    // Ranks the priorities, and gives the largest that is not among the first `fanout_`.
+    double cut(int64_t count, Scratch& scratch) const {
+        constexpr int64_t kFew = 128;
+        const double* priorities = scratch.priorities.data();
+        scratch.ranks.resize(std::max<int64_t>(scratch.ranks.size(), count));
+        int64_t* ranks = scratch.ranks.data();
+        if (count <= kFew) {
+            find_ranks(priorities, count, ranks);
+            return priorities[std::find(ranks, ranks + count, fanout_) - ranks];
         }
+        // Of many, no more is found out than which come first.
+        scratch.sorted.assign(priorities, priorities + count);
+        const auto last = scratch.sorted.begin() + fanout_;
+        std::nth_element(scratch.sorted.begin(), last, scratch.sorted.end(), std::greater<>());
+        const double threshold = *last;
+        int64_t larger = std::count_if(priorities, priorities + count, [&](double p) { return p > threshold; });
+        for (int64_t i = 0; i < count; ++i) {
+            const bool first = priorities[i] > threshold || (priorities[i] == threshold && larger++ < fanout_);
+            ranks[i] = first ? 0 : fanout_;
+        }
+        return threshold;
     }
 
     const float* weight_;

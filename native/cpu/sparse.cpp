@@ -127,12 +127,13 @@ void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diago
                                     " entries; the matrix is " + std::to_string(matrix.num_rows) + " by " +
                                     std::to_string(matrix.num_cols) + ".");
     check_indptr(matrix.indptr, matrix.num_rows, matrix.num_edges);
-    if (dots.values && width == 0) std::fill_n(dots.values, matrix.num_edges, Real(0));
 
     // What is kept in another order is read into that of the edges, and written back from it.
     const int64_t* order = weights.order;
     Buffer<Real> own_weights(order && weights.values ? matrix.num_edges : 0);
     Buffer<Real> own_dots(order && dots.values ? matrix.num_edges : 0);
+    Real* const dots_of_edges = order && dots.values ? own_dots.data() : dots.values;
+    if (dots.values && width == 0) std::fill_n(dots_of_edges, matrix.num_edges, Real(0));
 
     // Dot products of a few columns at a time would have to be read and written as often.
     const int64_t step = dots.values ? width : columns_at_once<In>(matrix, width);
@@ -152,7 +153,7 @@ void spmm(const Csr<>& matrix, Weights<Sum<In>> weights, Diagonal<Sum<In>> diago
                                  out ? out + column : nullptr,
                                  dots.rows,
                                  width,
-                                 order && dots.values ? own_dots.data() : dots.values};
+                                 dots_of_edges};
         if (copied) {
             if (column % group == 0)
                 run_ranges(matrix.num_cols, parts, [&](int64_t begin, int64_t end) {

@@ -25,11 +25,41 @@ struct Entries {
     float values[kChunk];
 };
 
-[[noreturn]] void throw_column(const SparseRows& x, const int32_t* columns, int64_t count) {
-    const int32_t* wrong =
-        std::find_if(columns, columns + count, [&](int32_t c) { return c < 0 || c >= x.num_cols; });
-    throw std::out_of_range("indices holds " + std::to_string(*wrong) + "; the matrix has " +
-                            std::to_string(x.num_cols) + " columns.");
+// Row i of X in the matrix.
+INLINE int64_t row_of(const SparseRows& x, int64_t i) { return x.rows ? x.rows[i] : i; }
+
+MULTIVERSION bool all_valid(const SparseRows& x, int64_t begin, int64_t end) {
+    bool valid = true;
+    for (int64_t i = begin; i < end && valid; ++i) {
+        const int64_t row = row_of(x, i);
+        if (row < 0 || row >= x.matrix_rows) return false;
+        const int64_t first = x.indptr[row], stop = x.indptr[row + 1];
+        if (first < 0 || first > stop || stop > x.num_entries) return false;
+        uint32_t largest = 0;
+        for (int64_t e = first; e < stop; ++e) largest = std::max(largest, static_cast<uint32_t>(x.indices[e]));
+        valid = first == stop || largest < static_cast<uint64_t>(x.num_cols);
+    }
+    return valid;
+}
+
+// Throws for the first thing in rows begin to end - 1 of X that does not exist. Apart from the work, because nothing
+// can be thrown through a function that is compiled more than once.
+void check(const SparseRows& x, int64_t begin, int64_t end) {
+    if (all_valid(x, begin, end)) return;
+    for (int64_t i = begin; i < end; ++i) {
+        const int64_t row = row_of(x, i);
+        if (row < 0 || row >= x.matrix_rows)
+            throw std::out_of_range("rows[" + std::to_string(i) + "] is " + std::to_string(row) +
+                                    "; the matrix has " + std::to_string(x.matrix_rows) + " rows.");
+        const int64_t first = x.indptr[row], stop = x.indptr[row + 1];
+        if (first < 0 || first > stop || stop > x.num_entries)
+            throw std::invalid_argument("indptr has to rise from 0 to the number of entries, " +
+                                        std::to_string(x.num_entries) + ".");
+        for (int64_t e = first; e < stop; ++e)
+            if (x.indices[e] < 0 || x.indices[e] >= x.num_cols)
+                throw std::out_of_range("indices holds " + std::to_string(x.indices[e]) + "; the matrix has " +
+                                        std::to_string(x.num_cols) + " columns.");
+    }
 }
 
 // Entries first to first + count - 1 of the matrix, which are some of row i of X.
@@ -37,10 +67,6 @@ INLINE void drop(const SparseRows& x, int64_t i, int64_t first, int64_t count, E
     const int32_t* columns = x.indices + first;
     const float* values = x.values + first;
     const float scale = 65536.0f / static_cast<float>(x.keep);
-    uint32_t outside = 0;
-    for (int64_t e = 0; e < count; ++e)
-        outside |= static_cast<uint32_t>(columns[e]) >= static_cast<uint64_t>(x.num_cols);
-    if (outside) throw_column(x, columns, count);
     if (x.keep >= 65536) {
         for (int64_t e = 0; e < count; ++e) kept.columns[e] = columns[e], kept.values[e] = values[e];
         kept.count = count;
@@ -61,14 +87,7 @@ INLINE void drop(const SparseRows& x, int64_t i, int64_t first, int64_t count, E
 // work(entries) for the entries of row i, in chunks.
 template <class Work>
 INLINE void each_chunk(const SparseRows& x, int64_t i, Entries& kept, const Work& work) {
-    const int64_t row = x.rows ? x.rows[i] : i;
-    if (row < 0 || row >= x.matrix_rows)
-        throw std::out_of_range("rows[" + std::to_string(i) + "] is " + std::to_string(row) +
-                                "; the matrix has " + std::to_string(x.matrix_rows) + " rows.");
-    const int64_t begin = x.indptr[row], end = x.indptr[row + 1];
-    if (begin < 0 || begin > end || end > x.num_entries)
-        throw std::invalid_argument("indptr has to rise from 0 to the number of entries, " +
-                                    std::to_string(x.num_entries) + ".");
+    const int64_t begin = x.indptr[row_of(x, i)], end = x.indptr[row_of(x, i) + 1];
     for (int64_t first = begin; first < end; first += kChunk) {
         drop(x, i, first, std::min(kChunk, end - first), kept);
         work();
@@ -131,12 +150,15 @@ int64_t entries(const SparseRows& x) {
 
 void multiply_rows(const SparseRows& x, const float* dense, int64_t width, float* out, int num_threads) {
     const int parts = parts_for(entries(x) * (width + 16), kWorkPerThread, num_threads);
-    run_ranges(x.num_rows, parts,
-               [&](int64_t begin, int64_t end) { multiply(x, dense, width, out, begin, end); });
+    run_ranges(x.num_rows, parts, [&](int64_t begin, int64_t end) {
+        check(x, begin, end);
+        multiply(x, dense, width, out, begin, end);
+    });
 }
 
 void multiply_rows_transposed(const SparseRows& x, const float* dense, int64_t width, float* out,
                               int num_threads) {
+    check(x, 0, x.num_rows);
     // Rows of X meet in the same rows of the result, so threads share out its columns.
     const int64_t tiles = (width + kTile - 1) / kTile;
     const int parts = static_cast<int>(std::min<int64_t>(

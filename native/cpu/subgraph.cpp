@@ -21,6 +21,8 @@ constexpr int64_t kReadsPerThread = 32768;
 // Rows whose edges are asked for before their turn, and how much of each: the processor sees where a longer row goes.
 constexpr int64_t kRowsAhead = 8;
 constexpr int64_t kLinesAhead = 4;
+// Edges read before they are looked up: few enough to stay in the processor's cache.
+constexpr int64_t kChunk = 4096;
 
 // What one thread found in its rows, the first of which is `row`: places in the CSC arrays, and sources.
 template <class Index>
@@ -29,6 +31,7 @@ struct Found {
     int64_t size = 0;
     Buffer<int64_t> positions;
     Buffer<Index> sources;
+    Buffer<Index> read;  // what is looked through
 
     void reserve(int64_t more) {
         const int64_t capacity = positions.size();
@@ -56,7 +59,7 @@ class Search {
                  [&](int64_t begin, int64_t end) {
                      Found<Index> found;
                      found.row = begin;
-                     for (int64_t row = begin; row < end; ++row) scan(row, end, found);
+                     for (int64_t row = begin; row < end;) row = scan(row, end, found);
                      std::lock_guard<std::mutex> lock(mutex_);
                      found_.push_back(std::move(found));
                  });
@@ -85,23 +88,46 @@ class Search {
 
     int64_t degree(int64_t row) const { return reads_[row + 1] - reads_[row]; }
 
-    void scan(int64_t row, int64_t end, Found<Index>& found) {
-        const int64_t next = row + kRowsAhead;
-        if (next < end)
-            for (int64_t line = 0; line < std::min(degree(next) * int64_t{sizeof(Index)}, kLinesAhead * 64); line += 64)
-                __builtin_prefetch(reinterpret_cast<const char*>(graph_.indices + starts_[next]) + line);
-        found.reserve(degree(row));
-        const Index* indices = graph_.indices;
-        const auto num_nodes = static_cast<uint64_t>(graph_.num_nodes);
+    // Looks through a few rows from `row` on; gives the row after them. First the sources are copied, with nothing else
+    // that waits for memory, and then each is looked up.
+    int64_t scan(int64_t row, int64_t end, Found<Index>& found) {
+        int64_t stop = row, size = 0;
+        while (stop < end && size < kChunk) {
+            ask_for(stop + kRowsAhead, end);
+            const int64_t more = degree(stop);
+            if (size + more > static_cast<int64_t>(found.read.size())) found.read.resize(2 * (size + more) + kChunk);
+            std::copy_n(graph_.indices + starts_[stop], more, found.read.data() + size);
+            size += more;
+            ++stop;
+        }
+        found.reserve(size);
+        const Index* read = found.read.data();
+        for (; row < stop; ++row) {
+            look_up(row, read, found);
+            read += degree(row);
+        }
+        return stop;
+    }
+
+    void ask_for(int64_t row, int64_t end) const {
+        if (row >= end) return;
+        const auto* edges = reinterpret_cast<const char*>(graph_.indices + starts_[row]);
+        const int64_t bytes = std::min(degree(row) * int64_t{sizeof(Index)}, kLinesAhead * 64);
+        for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(edges + line);
+    }
+
+    void look_up(int64_t row, const Index* read, Found<Index>& found) {
+        const int64_t start = starts_[row], count = degree(row);
+        const int64_t num_nodes = graph_.num_nodes;
         const uint64_t* bits = members_.bits();
         int64_t* positions = found.positions.data();
         Index* sources = found.sources.data();
         int64_t size = found.size;
-        for (int64_t e = starts_[row], stop = e + degree(row); e < stop; ++e) {
-            const Index node = indices[e];
-            if (static_cast<uint64_t>(node) >= num_nodes) check_node("indices", e, node, graph_.num_nodes);
+        for (int64_t i = 0; i < count; ++i) {
+            const Index node = read[i];
+            check_node("indices", start + i, node, num_nodes);
             // Without a branch, which nobody could predict.
-            positions[size] = e;
+            positions[size] = start + i;
             sources[size] = node;
             size += bits[node >> 6] >> (node & 63) & 1;
         }
@@ -126,7 +152,7 @@ class Search {
                 out[e] = places[sources[e]];
             }
         });
-        return {std::move(indptr), std::move(ids), std::move(positions)};
+        return {std::move(indptr), std::move(ids), std::move(positions), {}};
     }
 
     const Csc<Index>& graph_;

@@ -9,10 +9,15 @@
 
 namespace gnnscale {
 
-inline void check_node(const char* name, int64_t place, int64_t node, int64_t num_nodes) {
-    if (static_cast<uint64_t>(node) < static_cast<uint64_t>(num_nodes)) return;
+// Apart from the check, and known not to return, so that a loop that checks keeps its registers.
+[[noreturn, gnu::cold, gnu::noinline]] inline void throw_no_node(const char* name, int64_t place, int64_t node,
+                                                                 int64_t num_nodes) {
     throw std::invalid_argument(std::string(name) + "[" + std::to_string(place) + "] is " + std::to_string(node) +
                                 "; node ids of this graph are 0 to " + std::to_string(num_nodes - 1) + ".");
+}
+
+inline void check_node(const char* name, int64_t place, int64_t node, int64_t num_nodes) {
+    if (static_cast<uint64_t>(node) >= static_cast<uint64_t>(num_nodes)) throw_no_node(name, place, node, num_nodes);
 }
 
 template <class Index>

@@ -34,7 +34,7 @@ struct Hop {
     LocalIds indptr;
     LocalIds indices;
     Buffer<int64_t> positions;
-    Buffer<float> importance;  // empty where all are taken
+    Buffer<float> importance{};  // empty where all are taken
 };
 
 struct Sample {

@@ -16,7 +16,7 @@ from gnnscale.ops.walks import top_visits
 @pytest.mark.skipif(native is None, reason=ops.backend_reason())
 @settings(deadline=None)
 @given(
-    visited=st.integers(0, 9).flatmap(lambda width: st.lists(st.lists(st.integers(-1, 6), min_size=width, max_size=width))),
+    visited=st.integers(0, 9).flatmap(lambda w: st.lists(st.lists(st.integers(-1, 6), min_size=w, max_size=w))),
     limit=st.integers(-1, 5),
     key=st.integers(0, 2**64 - 1),
     with_own=st.booleans(),

@@ -113,3 +113,38 @@ def test_its_name_says_what_is_special():
     assert repr(ClusterGCNSampler(8, partition="random", diag_lambda=1)) == (
         "ClusterGCNSampler(num_parts=8, partition='random', diag_lambda=1)"
     )
+
+
+@pytest.mark.parametrize("sampler", [ClusterGCNSampler, GASSampler])
+@pytest.mark.parametrize(("batch_size", "shuffle"), [(1, True), (6, True), (2, False)])
+def test_batches_that_come_again_are_kept_and_the_same(odd_graph, sampler, batch_size, shuffle):
+    def epochs(kept_bytes):
+        made = sampler(num_parts=6, partition="random")
+        made.kept_bytes = kept_bytes
+        loader = DataLoader(odd_graph, torch.arange(60), made, batch_size=batch_size, shuffle=shuffle)
+        return [[batch.sample for batch in loader] for _ in range(2)]
+
+    first, second = epochs(2**20)
+    assert {id(sample.adjacencies[0]) for sample in first} == {id(sample.adjacencies[0]) for sample in second}
+    for epoch, anew in zip((first, second), epochs(0), strict=True):
+        for sample, fresh in zip(epoch, anew, strict=True):
+            assert sample.adjacencies[0] is not fresh.adjacencies[0]
+            assert torch.equal(sample.nodes, fresh.nodes)
+            for mine, theirs in zip(sample.adjacencies[0].hop, fresh.adjacencies[0].hop, strict=True):
+                assert torch.equal(mine, theirs)
+
+
+def test_what_is_kept_is_bounded_and_forgotten_with_the_batch_size(odd_graph):
+    sampler = ClusterGCNSampler(num_parts=6, partition="random")
+
+    def epoch(**arguments):
+        loader = DataLoader(odd_graph, torch.arange(60), sampler, **arguments)
+        return [batch.sample.adjacencies[0] for batch in loader]
+
+    sampler.kept_bytes = sum(40 * (adjacency.hop.indices.numel() + 10) for adjacency in epoch(batch_size=1)[:2])
+    assert sampler._kept
+    assert len(epoch(batch_size=2, shuffle=True)) == 3
+    assert not sampler._kept  # groups are drawn anew
+    kept = [a is b for a, b in zip(epoch(batch_size=1), epoch(batch_size=1), strict=True)]
+    assert kept[:2] == [True] * 2
+    assert not all(kept)

@@ -114,7 +114,7 @@ def probabilities_in_loops(rows, sources, fanout, iterations):
 @pytest.mark.parametrize("iterations", [0, 1, 2])
 def test_probabilities_are_those_of_the_equations(iterations, fanout):
     graph = make_graph(num_nodes=30, num_edges=150)
-    nodes, hop, rows = layer_of(graph, torch.arange(15))
+    _, hop, rows = layer_of(graph, torch.arange(15))
     chance = inclusion_probabilities(hop, fanout, iterations)
     torch.testing.assert_close(chance, probabilities_in_loops(rows, hop.indices, fanout, iterations))
 
@@ -122,7 +122,7 @@ def test_probabilities_are_those_of_the_equations(iterations, fanout):
 @pytest.mark.parametrize("iterations", [0, 1, 5, -1])
 def test_each_destination_has_the_variance_of_its_fanout(iterations):
     graph = make_graph(num_nodes=200, num_edges=6000)
-    nodes, hop, rows = layer_of(graph, torch.arange(100))
+    _, hop, rows = layer_of(graph, torch.arange(100))
     degree = hop.indptr.diff().double()
     for fanout in (1, 4, 20):
         chance = inclusion_probabilities(hop, fanout, iterations)
@@ -175,7 +175,7 @@ def test_a_source_that_one_destination_keeps_is_kept_by_all_with_a_larger_probab
     """All edges of a source, parallel ones included, look at one random number."""
     graph = make_graph()
     seeds = torch.arange(60)
-    nodes, hop, _ = layer_of(graph, seeds)
+    _, hop, _ = layer_of(graph, seeds)
     chance = inclusion_probabilities(hop, 3, iterations)
     csc, shared = CSC.of(graph), 0
     for key in range(50):

@@ -46,8 +46,8 @@ def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor:
         words = fold(state, torch.arange(2 * (size - len(drawn)) + 32))
         points = uniform(words) * cumulative[-1]
         # Rounding can carry a point to the total.
-        at = torch.searchsorted(cumulative, points, right=True).clamp(max=len(left) - 1)
-        new = in_order_of_appearance(at)[: size - len(drawn)]
+        places = torch.searchsorted(cumulative, points, right=True).clamp(max=len(left) - 1)
+        new = in_order_of_appearance(places)[: size - len(drawn)]
         drawn = torch.cat([drawn, left[new]])
         kept = torch.ones(len(left), dtype=torch.bool)
         kept[new] = False

@@ -1,0 +1,132 @@
+"""Column sums and weighted draws: native against reference, and against probability."""
+
+from itertools import permutations
+from math import sqrt
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnnscale import ops
+from gnnscale.ops import reference
+from gnnscale.ops._backend import native
+from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.random import key_of
+from tests.ops.graphs import csc_of, edge_lists, random_csc
+
+needs_native = pytest.mark.skipif(native is None, reason=ops.backend_reason())
+
+
+@needs_native
+@settings(deadline=None)
+@given(graph=edge_lists(), data=st.data(), dtype=st.sampled_from([torch.int32, torch.int64]), kind=st.integers(0, 7))
+def test_native_sums_are_those_of_the_reference(
+    graph: tuple, data: st.DataObject, dtype: torch.dtype, kind: int
+) -> None:
+    src, dst, num_nodes = graph
+    indptr, indices = csc_of(src, dst, num_nodes)
+    rows, columns = (torch.rand(num_nodes).double() if kind & bit else None for bit in (1, 2))
+    weight = torch.rand(len(indices)) if kind & 4 else None
+    destinations = torch.tensor(data.draw(st.lists(st.integers(0, num_nodes - 1), max_size=20)), dtype=torch.int64)
+    arguments = (indptr, indices.to(dtype), destinations, rows, columns, weight)
+    for ours, wanted in zip(native.column_sums(*arguments), reference.column_sums(*arguments), strict=True):
+        assert torch.equal(ours, wanted)
+
+
+@needs_native
+def test_native_sums_of_many_edges_are_those_of_the_reference() -> None:
+    """Enough for several chunks."""
+    indptr, indices = random_csc(2000, 100_000)
+    arguments = (indptr, indices, torch.randperm(2000), torch.rand(2000).double(), None, torch.rand(100_000))
+    for ours, wanted in zip(native.column_sums(*arguments), reference.column_sums(*arguments), strict=True):
+        assert torch.equal(ours, wanted)
+
+
+def test_sums_are_those_of_the_matrix() -> None:
+    indptr, indices = random_csc(50, 400)
+    rows, columns, weight = torch.rand(50).double(), torch.rand(50).double(), torch.rand(400)
+    destinations = torch.tensor([4, 0, 30])
+    of_edges = torch.arange(50).repeat_interleave(indptr.diff())
+    dense = torch.zeros(50, 50).double().index_put_((of_edges, indices), weight.double().square(), accumulate=True)
+    wanted = (rows[destinations, None] * dense[destinations]).sum(0) * columns
+    sources, sums = column_sums(indptr, indices, destinations, rows=rows, columns=columns, weight=weight)
+    torch.testing.assert_close(sums, wanted[sources])
+    assert sources.sort().values.tolist() == wanted.nonzero()[:, 0].tolist()
+
+
+CHANCES = st.lists(st.sampled_from([0.0, 1e-300, 1e-9, 0.1, 1.0, 3.0, 1e12]), max_size=40)
+
+
+@needs_native
+@settings(deadline=None)
+@given(chances=CHANCES, size=st.integers(0, 45), key=st.integers(0, 2**64 - 1))
+def test_native_draws_are_those_of_the_reference(chances: list, size: int, key: int) -> None:
+    chance = torch.tensor(chances, dtype=torch.float64)
+    drawn = native.draw_in_succession(chance, size, key)
+    assert torch.equal(drawn, reference.draw_in_succession(chance, size, key))
+    assert len(drawn) == min(size, int((chance > 0).sum())) == len(drawn.unique())
+    assert (chance[drawn] > 0).all()
+    ours, wanted = (module.draw_with_replacement(chance.cumsum(0), size, key) for module in (native, reference))
+    assert torch.equal(ours[0], wanted[0])
+    assert torch.equal(ours[1], wanted[1])
+    assert (chance[ours[0]] > 0).all()
+    assert int(ours[1].sum()) == (size if chance.sum() > 0 else 0)
+
+
+def largest_z(draw, chance: torch.Tensor, draws: int = 3000) -> float:
+    """The largest standardised deviation of the frequency of ordered pairs from that of successive draws."""
+    counts: dict = {}
+    for number in range(draws):
+        order = tuple(draw(chance, 2, key=key_of(number)).tolist())
+        counts[order] = counts.get(order, 0) + 1
+    total, largest = chance.sum().item(), 0.0
+    for first, second in permutations(chance.nonzero()[:, 0].tolist(), 2):
+        probability = (chance[first] / total * chance[second] / (total - chance[first])).item()
+        error = sqrt(draws * probability * (1 - probability))
+        largest = max(largest, abs(counts.get((first, second), 0) - draws * probability) / error)
+    return largest
+
+
+def without_order(chance: torch.Tensor, size: int, *, key: int) -> torch.Tensor:
+    return draw_in_succession(chance, size, key=key).sort().values
+
+
+def squared(chance: torch.Tensor, size: int, *, key: int) -> torch.Tensor:
+    return draw_in_succession(chance.square(), size, key=key)
+
+
+def test_draws_in_succession_have_their_distribution() -> None:
+    """One chance is so large that the second draw often has to come from a later round."""
+    for chance in ([1.0, 0.0, 2.0, 4.0], [1.0, 5000.0, 1.0, 2.0]):
+        assert largest_z(draw_in_succession, torch.tensor(chance).double()) < 5
+    for wrong in (without_order, squared):
+        assert largest_z(wrong, torch.tensor([1.0, 0.0, 2.0, 4.0]).double()) > 10
+
+
+@pytest.fixture(params=["native", "torch"])
+def either_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "torch":
+        monkeypatch.setattr("gnnscale.ops.layerwise.native", None)
+    elif native is None:
+        pytest.skip(ops.backend_reason())
+
+
+@pytest.mark.usefixtures("either_backend")
+def test_wrong_arguments_get_a_sentence() -> None:
+    indptr, indices = random_csc(10, 40)
+    nodes, chance = torch.tensor([1, 2]), torch.tensor([1.0, -1.0]).double()
+    for call, sentence in [
+        (lambda: column_sums(indptr, indices, torch.tensor([11])), r"destinations\[0\] is 11; node ids of this graph"),
+        (lambda: column_sums(indptr, indices, nodes, rows=chance), "rows holds 2 values; it needs 10"),
+        (lambda: column_sums(indptr, indices, nodes, weight=torch.ones(3)), "weight holds 3 values; it needs 40"),
+        (lambda: column_sums(indptr, torch.full((40,), -1), nodes), r"indices\[\d+\] is -1; node ids of this graph"),
+        (lambda: draw_in_succession(chance, 1, key=0), r"chance\[1\] is -1.000000; chances are finite and at least 0"),
+        (lambda: draw_in_succession(chance.log(), 1, key=0), r"chance\[1\] is -?nan; chances are finite"),
+        (lambda: draw_in_succession(chance.abs(), -1, key=0), "size is -1; give a number of positions, at least 0"),
+        (lambda: draw_with_replacement(chance.abs(), -1, key=0), "size is -1; give a number of positions"),
+    ]:
+        with pytest.raises(ValueError, match=sentence):
+            call()
+    with pytest.raises(TypeError, match="chance must be float64; got float32"):
+        draw_in_succession(torch.ones(2), 1, key=0)
