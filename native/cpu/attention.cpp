@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #include "buffer.h"
 #include "multiversion.h"
@@ -56,11 +57,13 @@ INLINE float exponential(float x) {
 
 INLINE double exponential(double x) { return std::exp(x); }
 
-template <class Real>
-INLINE void exponentials(Real* values, int64_t count) {
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) values[i] = exponential(values[i]);
-}
+#define EXPONENTIALS(Real)                                                              \
+    MULTIVERSION void exponentials(Real* values, int64_t count) {                       \
+        for (int64_t i = 0; i < count; ++i) values[i] = exponential(values[i]);         \
+    }
+EXPONENTIALS(float)
+EXPONENTIALS(double)
+#undef EXPONENTIALS
 
 // Some consecutive rows of a matrix and their edges, own rows made edges like any others. Work goes block by block:
 // what is known of a block's edges stays in the second-level cache from one step to the next.
@@ -122,6 +125,12 @@ class Block {
     Array<Real> numbers_[4];
 };
 
+// Without branches, which would be mispredicted as often as not. NaN stays NaN.
+template <class Real>
+INLINE Real leaky(Real x, Real slope) {
+    return (x < 0 ? Real(0) : x) + slope * (x < 0 ? x : Real(0));
+}
+
 // `N` is a number known at compile time, or 0 for one that is not.
 template <int64_t N>
 INLINE int64_t extent(int64_t known_later) {
@@ -152,8 +161,8 @@ INLINE void shifted_scores(const Attention<Real>& a, const Block<Real>& block, R
 #pragma omp simd
                 for (int64_t h = 0; h < heads; ++h) {
                     const Real raw = source[h] + target[h];
-                    above[i * heads + h] = raw > 0 ? Real(1) : Real(0);
-                    weight[i * heads + h] = (raw > 0 ? raw : a.slope * raw) + more;
+                    above[i * heads + h] = static_cast<Real>(raw > 0);
+                    weight[i * heads + h] = leaky(raw, a.slope) + more;
                 }
             }
 #pragma omp simd
@@ -212,14 +221,6 @@ INLINE void normalise(const Attention<Real>& a, const Attended<Real>& result, co
     }
 }
 
-template <int64_t Heads, class Real>
-INLINE void weigh(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block, Real* sums) {
-    Real *weight = block.numbers(0, a.heads), *above = block.numbers(1, a.heads);
-    shifted_scores<Heads>(a, block, weight, above, result.log_sum);
-    exponentials(weight, block.num_edges * a.heads);
-    normalise<Heads>(a, result, block, weight, above, sums);
-}
-
 // sum[h, c] += weight[h] mask[h] row[h, c].
 template <int64_t Columns, class Real>
 INLINE void add_row(const Real* weight, const Real* row, int64_t heads, int64_t columns, Real* __restrict sum,
@@ -227,6 +228,18 @@ INLINE void add_row(const Real* weight, const Real* row, int64_t heads, int64_t 
     columns = extent<Columns>(columns);
     for (int64_t h = 0; h < heads; ++h) {
         const Real factor = mask ? weight[h] * mask[h] : weight[h];
+        if constexpr (Columns > 0) {  // in vectors by hand: the compiler makes shuffles of loops that short
+            constexpr int64_t lanes = std::min<int64_t>(Columns, 16);
+            typedef Real Lanes __attribute__((vector_size(lanes * sizeof(Real))));
+            for (int64_t c = h * Columns; c < (h + 1) * Columns; c += lanes) {
+                Lanes added, total;
+                std::memcpy(&added, row + c, sizeof added);
+                std::memcpy(&total, sum + c, sizeof total);
+                total += factor * added;
+                std::memcpy(sum + c, &total, sizeof total);
+            }
+            continue;
+        }
 #pragma omp simd
         for (int64_t c = 0; c < columns; ++c) sum[h * columns + c] += factor * row[h * columns + c];
     }
@@ -242,10 +255,10 @@ INLINE Real dot(const Real* a, const Real* b, int64_t columns) {
 }
 
 template <int64_t Columns, class Real>
-INLINE void add_rows(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block) {
+INLINE void add_rows(const Attention<Real>& a, const Attended<Real>& result, const Block<Real>& block,
+                     const Real* weight, const Real* above) {
     const int64_t heads = a.heads, columns = extent<Columns>(a.columns), width = heads * columns;
     const int64_t ahead = edges_ahead<Real>(width);
-    const Real *weight = block.numbers(0, heads), *above = block.numbers(1, heads);
     const int32_t* cols = block.cols();
     for (int64_t j = 0; j < block.num_rows; ++j) {
         const int64_t at = (block.first_row + j) * width;
@@ -280,13 +293,11 @@ INLINE void describe_rows(const Attention<Real>& a, const Attended<const Real>& 
     }
 }
 
-// The weights once more, edges by source now; also LeakyReLU's slope at each score, and <grad, out> of its row.
+// The exponentials' arguments of the weights themselves, edges by source now; also LeakyReLU's slope at each score, and <grad, out> of its row.
 template <int64_t Heads, class Real>
-INLINE void weigh_again(const Attention<Real>& a, const Real* described, Block<Real>& block) {
+INLINE void shift_again(const Attention<Real>& a, const Real* described, const Block<Real>& block,
+                        Real* __restrict weight, Real* __restrict slope, Real* __restrict along) {
     const int64_t heads = extent<Heads>(a.heads);
-    Real* __restrict weight = block.numbers(0, heads);
-    Real* __restrict slope = block.numbers(1, heads);
-    Real* __restrict along = block.numbers(3, heads);
     const int64_t* starts = block.starts();
     for (int64_t j = 0; j < block.num_rows; ++j) {
         const int64_t u = block.first_row + j;
@@ -308,25 +319,22 @@ INLINE void weigh_again(const Attention<Real>& a, const Real* described, Block<R
 #pragma omp simd
                 for (int64_t h = 0; h < heads; ++h) {
                     const Real raw = source[h] + facts[h];
-                    const Real factor = raw > 0 ? Real(1) : a.slope;
-                    slope[i * heads + h] = factor;
-                    weight[i * heads + h] = factor * raw + more - facts[heads + h];
+                    slope[i * heads + h] = a.slope + (1 - a.slope) * static_cast<Real>(raw > 0);
+                    weight[i * heads + h] = leaky(raw, a.slope) + more - facts[heads + h];
                 }
             }
 #pragma omp simd
             for (int64_t h = 0; h < heads; ++h) along[i * heads + h] = facts[2 * heads + h];
         }
     }
-    exponentials(weight, block.num_edges * heads);
 }
 
 // Into dots: <x[u], grad[v]> of each edge, head by head; grad.x is the sum of the rows of grad.
 template <int64_t Columns, class Real>
-INLINE void add_gradients(const Attention<Real>& a, const Real* grad, Real* grad_x, Block<Real>& block) {
+INLINE void add_gradients(const Attention<Real>& a, const Real* grad, Real* grad_x, const Block<Real>& block,
+                          const Real* weight, Real* __restrict dots) {
     const int64_t heads = a.heads, columns = extent<Columns>(a.columns), width = heads * columns;
     const int64_t ahead = edges_ahead<Real>(width);
-    const Real* weight = block.numbers(0, heads);
-    Real* __restrict dots = block.numbers(2, heads);
     const int32_t* cols = block.cols();
     for (int64_t j = 0; j < block.num_rows; ++j) {
         const int64_t u = block.first_row + j;
@@ -344,117 +352,123 @@ INLINE void add_gradients(const Attention<Real>& a, const Real* grad, Real* grad
     }
 }
 
+// Into dots: the gradients in the scores; into `sum`, where given, those in the sources' own.
 template <int64_t Heads, class Real>
-INLINE void add_score_gradients(const Attention<Real>& a, const AttentionGradients<Real>& gradients,
-                                Block<Real>& block) {
+INLINE void score_gradients(const Attention<Real>& a, const Block<Real>& block, const Real* weight,
+                            const Real* slope, const Real* along, Real* __restrict dots, Real* __restrict sums) {
     const int64_t heads = extent<Heads>(a.heads);
-    const Real *weight = block.numbers(0, heads), *slope = block.numbers(1, heads);
-    const Real *dots = block.numbers(2, heads), *along = block.numbers(3, heads);
+    const int64_t* starts = block.starts();
     for (int64_t j = 0; j < block.num_rows; ++j) {
-        Real* __restrict sum = gradients.source ? gradients.source + (block.first_row + j) * heads : nullptr;
-        if (sum) std::fill_n(sum, heads, Real(0));
-        for (int64_t i = block.starts()[j]; i < block.starts()[j + 1]; ++i) {
-            const int64_t at = i * heads, id = block.ids()[i];
-            const Real* mask = a.mask ? a.mask + id * heads : nullptr;
-            Real* __restrict of_score = sum ? sum : gradients.scores + id * heads;
+        Real* __restrict sum = sums + (block.first_row + j) * heads;
+        if (sums)
+            for (int64_t h = 0; h < heads; ++h) sum[h] = 0;
+        for (int64_t i = starts[j]; i < starts[j + 1]; ++i) {
+            Real* __restrict in_score = dots + i * heads;
+            if (a.mask) {
+                const Real* mask = a.mask + block.ids()[i] * heads;
 #pragma omp simd
-            for (int64_t h = 0; h < heads; ++h) {
-                const Real in_weight = mask ? mask[h] * dots[at + h] : dots[at + h];
-                const Real in_score = weight[at + h] * (in_weight - along[at + h]);
-                of_score[h] = sum ? sum[h] + slope[at + h] * in_score : in_score;
+                for (int64_t h = 0; h < heads; ++h) in_score[h] *= mask[h];
             }
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h)
+                in_score[h] = weight[i * heads + h] * (in_score[h] - along[i * heads + h]);
+            if (!sums) continue;
+#pragma omp simd
+            for (int64_t h = 0; h < heads; ++h) sum[h] += slope[i * heads + h] * in_score[h];
         }
     }
 }
 
-// Multiversioning wants plain functions, hence these.
-#define BY_HEADS(Real, Heads)                                                                                   \
-    MULTIVERSION void weigh_##Heads(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block, \
-                                    Real* sums) {                                                               \
-        weigh<Heads>(a, result, block, sums);                                                                   \
-    }                                                                                                           \
-    MULTIVERSION void weigh_again_##Heads(const Attention<Real>& a, const Real* described, Block<Real>& block) { \
-        weigh_again<Heads>(a, described, block);                                                                \
-    }                                                                                                           \
-    MULTIVERSION void add_score_gradients_##Heads(                                                              \
-        const Attention<Real>& a, const AttentionGradients<Real>& gradients, Block<Real>& block) {              \
-        add_score_gradients<Heads>(a, gradients, block);                                                        \
+// Multiversioning wants plain functions, hence these. The compiler takes different pointers for different memory
+// only in the function whose arguments they are, so each step is one.
+#define STEPS_BY_HEADS(Real, Heads)                                                                                 \
+    MULTIVERSION void shift_##Heads(const Attention<Real>& a, const Block<Real>& block, Real* __restrict weight,    \
+                                    Real* __restrict above, Real* __restrict log_sum) {                             \
+        shifted_scores<Heads>(a, block, weight, above, log_sum);                                                    \
+    }                                                                                                               \
+    MULTIVERSION void normalise_##Heads(const Attention<Real>& a, const Attended<Real>& result,                     \
+                                        const Block<Real>& block, Real* __restrict weight, Real* __restrict above,  \
+                                        Real* __restrict sums) {                                                    \
+        normalise<Heads>(a, result, block, weight, above, sums);                                                    \
+    }                                                                                                               \
+    MULTIVERSION void shift_again_##Heads(const Attention<Real>& a, const Real* described, const Block<Real>& block, \
+                                          Real* __restrict weight, Real* __restrict slope, Real* __restrict along) { \
+        shift_again<Heads>(a, described, block, weight, slope, along);                                              \
+    }                                                                                                               \
+    MULTIVERSION void score_gradients_##Heads(const Attention<Real>& a, const Block<Real>& block,                   \
+                                              const Real* weight, const Real* slope, const Real* along,             \
+                                              Real* __restrict dots, Real* __restrict sums) {                       \
+        score_gradients<Heads>(a, block, weight, slope, along, dots, sums);                                         \
     }
-#define BY_COLUMNS(Real, Columns)                                                                                \
-    MULTIVERSION void add_rows_##Columns(const Attention<Real>& a, const Attended<Real>& result,                 \
-                                         Block<Real>& block) {                                                   \
-        add_rows<Columns>(a, result, block);                                                                     \
-    }                                                                                                            \
-    MULTIVERSION void add_gradients_##Columns(const Attention<Real>& a, const Real* grad, Real* grad_x,          \
-                                              Block<Real>& block) {                                              \
-        add_gradients<Columns>(a, grad, grad_x, block);                                                          \
+#define STEPS_BY_COLUMNS(Real, Columns)                                                                             \
+    MULTIVERSION void add_rows_##Columns(const Attention<Real>& a, const Attended<Real>& result,                    \
+                                         const Block<Real>& block, const Real* weight, const Real* above) {         \
+        add_rows<Columns>(a, result, block, weight, above);                                                         \
+    }                                                                                                               \
+    MULTIVERSION void add_gradients_##Columns(const Attention<Real>& a, const Real* grad, Real* grad_x,             \
+                                              const Block<Real>& block, const Real* weight,                         \
+                                              Real* __restrict dots) {                                              \
+        add_gradients<Columns>(a, grad, grad_x, block, weight, dots);                                               \
     }
-BY_HEADS(float, 0)
-BY_HEADS(float, 1)
-BY_HEADS(float, 4)
-BY_HEADS(float, 8)
-BY_HEADS(double, 0)
-BY_COLUMNS(float, 0)
-BY_COLUMNS(float, 8)
-BY_COLUMNS(float, 16)
-BY_COLUMNS(float, 32)
-BY_COLUMNS(float, 64)
-BY_COLUMNS(double, 0)
-#undef BY_HEADS
-#undef BY_COLUMNS
+STEPS_BY_HEADS(float, 0)
+STEPS_BY_HEADS(float, 1)
+STEPS_BY_HEADS(float, 4)
+STEPS_BY_HEADS(float, 8)
+STEPS_BY_HEADS(double, 0)
+STEPS_BY_COLUMNS(float, 0)
+STEPS_BY_COLUMNS(float, 8)
+STEPS_BY_COLUMNS(float, 16)
+STEPS_BY_COLUMNS(float, 32)
+STEPS_BY_COLUMNS(float, 64)
+STEPS_BY_COLUMNS(double, 0)
+#undef STEPS_BY_HEADS
+#undef STEPS_BY_COLUMNS
 
-// The functions for usual numbers of heads and columns know them at compile time. They are called by name: a pointer
-// to a multiversioned function would be one to its slowest version.
-#define CALL(step, N, ...) return step##_##N(__VA_ARGS__)
-#define BY_HEADS(step, ...)                        \
-    switch (a.heads) {                             \
-        case 1: CALL(step, 1, a, __VA_ARGS__);     \
-        case 4: CALL(step, 4, a, __VA_ARGS__);     \
-        case 8: CALL(step, 8, a, __VA_ARGS__);     \
-        default: CALL(step, 0, a, __VA_ARGS__);    \
-    }
-#define BY_COLUMNS(step, ...)                      \
-    switch (a.columns) {                           \
-        case 8: CALL(step, 8, a, __VA_ARGS__);     \
-        case 16: CALL(step, 16, a, __VA_ARGS__);   \
-        case 32: CALL(step, 32, a, __VA_ARGS__);   \
-        case 64: CALL(step, 64, a, __VA_ARGS__);   \
-        default: CALL(step, 0, a, __VA_ARGS__);    \
-    }
-void weigh(const Attention<float>& a, const Attended<float>& result, Block<float>& block, float* sums) {
-    BY_HEADS(weigh, result, block, sums)
+// A step by the numbers of heads or columns: usual ones are known at compile time, for float.
+#define BY_HEADS(step, ...)                                                            \
+    do {                                                                               \
+        if constexpr (std::is_same_v<Real, float>) {                                   \
+            if (a.heads == 1) { step##_1(__VA_ARGS__); break; }                        \
+            if (a.heads == 4) { step##_4(__VA_ARGS__); break; }                        \
+            if (a.heads == 8) { step##_8(__VA_ARGS__); break; }                        \
+        }                                                                              \
+        step##_0(__VA_ARGS__);                                                         \
+    } while (false)
+#define BY_COLUMNS(step, ...)                                                          \
+    do {                                                                               \
+        if constexpr (std::is_same_v<Real, float>) {                                   \
+            if (a.columns == 8) { step##_8(__VA_ARGS__); break; }                      \
+            if (a.columns == 16) { step##_16(__VA_ARGS__); break; }                    \
+            if (a.columns == 32) { step##_32(__VA_ARGS__); break; }                    \
+            if (a.columns == 64) { step##_64(__VA_ARGS__); break; }                    \
+        }                                                                              \
+        step##_0(__VA_ARGS__);                                                         \
+    } while (false)
+
+template <class Real>
+void attend_block(const Attention<Real>& a, const Attended<Real>& result, Block<Real>& block, Real* sums) {
+    Real *weight = block.numbers(0, a.heads), *above = block.numbers(1, a.heads);
+    BY_HEADS(shift, a, block, weight, above, result.log_sum);
+    exponentials(weight, block.num_edges * a.heads);
+    BY_HEADS(normalise, a, result, block, weight, above, sums);
+    BY_COLUMNS(add_rows, a, result, block, weight, above);
 }
-void add_rows(const Attention<float>& a, const Attended<float>& result, Block<float>& block) {
-    BY_COLUMNS(add_rows, result, block)
+
+template <class Real>
+void attend_block_backward(const Attention<Real>& a, const Real* described, const Real* grad,
+                           const AttentionGradients<Real>& gradients, Block<Real>& block) {
+    Real *weight = block.numbers(0, a.heads), *slope = block.numbers(1, a.heads);
+    Real *along = block.numbers(2, a.heads), *dots = block.numbers(3, a.heads);
+    BY_HEADS(shift_again, a, described, block, weight, slope, along);
+    exponentials(weight, block.num_edges * a.heads);
+    BY_COLUMNS(add_gradients, a, grad, gradients.x, block, weight, dots);
+    BY_HEADS(score_gradients, a, block, weight, slope, along, dots, gradients.source);
+    if (gradients.scores)
+        for (int64_t i = 0; i < block.num_edges; ++i)
+            std::copy_n(dots + i * a.heads, a.heads, gradients.scores + block.ids()[i] * a.heads);
 }
-void weigh_again(const Attention<float>& a, const float* described, Block<float>& block) {
-    BY_HEADS(weigh_again, described, block)
-}
-void add_gradients(const Attention<float>& a, const float* grad, float* grad_x, Block<float>& block) {
-    BY_COLUMNS(add_gradients, grad, grad_x, block)
-}
-void add_score_gradients(const Attention<float>& a, const AttentionGradients<float>& gradients, Block<float>& block) {
-    BY_HEADS(add_score_gradients, gradients, block)
-}
-#undef CALL
 #undef BY_HEADS
 #undef BY_COLUMNS
-void weigh(const Attention<double>& a, const Attended<double>& result, Block<double>& block, double* sums) {
-    weigh_0(a, result, block, sums);
-}
-void add_rows(const Attention<double>& a, const Attended<double>& result, Block<double>& block) {
-    add_rows_0(a, result, block);
-}
-void weigh_again(const Attention<double>& a, const double* described, Block<double>& block) {
-    weigh_again_0(a, described, block);
-}
-void add_gradients(const Attention<double>& a, const double* grad, double* grad_x, Block<double>& block) {
-    add_gradients_0(a, grad, grad_x, block);
-}
-void add_score_gradients(const Attention<double>& a, const AttentionGradients<double>& gradients,
-                         Block<double>& block) {
-    add_score_gradients_0(a, gradients, block);
-}
 
 #define DESCRIBE(Real)                                                                                       \
     MULTIVERSION void describe_kernel(const Attention<Real>& a, const Attended<const Real>& result,          \
@@ -484,8 +498,7 @@ void attend(const Attention<Real>& attention, const Attended<Real>& result, int 
         const Buffer<Real> sums(2 * heads);
         for (int64_t v = begin; v < end; v += block.num_rows) {
             block.fill(matrix, num_own, nullptr, heads, v, end);
-            weigh(attention, result, block, sums.data());
-            add_rows(attention, result, block);
+            attend_block(attention, result, block, sums.data());
         }
     });
 }
@@ -506,9 +519,7 @@ void attend_backward(const Attention<Real>& attention, const Csr<>& transposed, 
         Block<Real> block;
         for (int64_t u = begin; u < end; u += block.num_rows) {
             block.fill(transposed, num_own, permutation, heads, u, end);
-            weigh_again(attention, described.data(), block);
-            add_gradients(attention, grad, gradients.x, block);
-            add_score_gradients(attention, gradients, block);
+            attend_block_backward(attention, described.data(), grad, gradients, block);
         }
     });
 }
