@@ -52,8 +52,8 @@ inline const ExchangeInterface* exchange_interface(PyTypeObject* type) {
     return found = api;
 }
 
-// A contiguous tensor of `Dim` dimensions on the CPU, while its owner, an argument of the call, is there; of any type
-// where T is void.
+// A contiguous tensor of `Dim` dimensions on the CPU, which it keeps alive; of any type where T is void. Copied and
+// destroyed with the GIL held, as arguments are.
 template <class T, int Dim>
 class TensorView {
   public:
@@ -88,6 +88,7 @@ class TensorView {
         }
         if (stride < 0 && size > 0) return false;
         data_ = static_cast<T*>(static_cast<void*>(static_cast<char*>(tensor.data) + tensor.byte_offset));
+        owner_ = nb::borrow(object);
         return true;
     }
 
@@ -104,7 +105,8 @@ class TensorView {
     T* data_ = nullptr;
     nb::dlpack::dtype dtype_ = {};
     int64_t shape_[Dim] = {};
-    Array array_;
+    Array array_;        // keeps what nanobind gave,
+    nb::object owner_;  // and this what was had by the short way
 };
 
 }  // namespace gnnscale
