@@ -19,6 +19,8 @@ def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
         raise TypeError(f"{name} must be a dense tensor; its layout is {got}. Pass {name}.to_dense().")
     if value.device.type != "cpu":
         raise ValueError(f"{name} is on {value.device}; this operation runs on the CPU, so pass {name}.cpu().")
+    if value.is_neg() or value.is_conj():  # the sign is put off, and not in the memory
+        raise ValueError(f"{name} is a view of another sign; pass {name}.resolve_conj().resolve_neg().")
     if not value.is_contiguous():
         raise ValueError(f"{name} is not contiguous; pass {name}.contiguous().")
 
