@@ -73,7 +73,8 @@ class SparseRows(Tensor):
 
     Matrix products, ``gnnscale.ops.dropout`` and the first n rows (``x[:n]``) do not. Whatever else is done with it,
     in torch or outside, is done with the dense form, a plain tensor, which it then is once and for all: so
-    changes in place and gradients are what they are for any tensor.
+    changes in place and gradients are what they are for any tensor. Only ``x[:n]`` is no view while neither has a dense
+    form: a change of the one in place is none of the other.
     """
 
     _features: SparseFeatures
@@ -134,8 +135,10 @@ def _dense_in(value: Any) -> Any:
 # Operations on SparseRows that have no dense form yet. NotImplemented: they have to have one.
 
 
-def _matmul(input: SparseRows, other: Any) -> Any:
-    if not isinstance(other, Tensor) or isinstance(other, SparseRows) or _autocasts():
+def _matmul(input: SparseRows, other: Any = None, **more: Any) -> Any:
+    if more or not isinstance(other, Tensor) or isinstance(other, SparseRows) or _autocasts():
+        return NotImplemented
+    if other.layout != torch.strided:
         return NotImplemented
     if (other.dim(), other.dtype, other.device.type) != (2, torch.float32, "cpu") or len(other) != input.shape[1]:
         return NotImplemented
@@ -143,6 +146,8 @@ def _matmul(input: SparseRows, other: Any) -> Any:
 
 
 def _linear(input: SparseRows, weight: Tensor, bias: Tensor | None = None) -> Any:
+    if bias is not None and (bias.shape, bias.dtype) != (weight.shape[:1], weight.dtype):
+        return NotImplemented
     out = _matmul(input, weight.t())
     return out if bias is None or out is NotImplemented else out + bias
 

@@ -161,3 +161,20 @@ def test_a_model_of_ones_own_sees_the_same_numbers(data, monkeypatch):
     sparse = loss()
     monkeypatch.setattr(SparseFeatures, "of", classmethod(lambda cls, graph: None))
     assert sparse == pytest.approx(loss(), rel=1e-4)
+
+
+def test_products_with_what_is_unusual_are_those_of_a_dense_tensor() -> None:
+    dense, weight = torch.eye(40), torch.rand(40, 3)
+
+    def sparse() -> torch.Tensor:
+        return SparseFeatures(dense).rows(torch.arange(5))
+
+    for product in (
+        lambda x: torch.mm(x, mat2=weight),
+        lambda x: x.mm(mat2=weight),
+        lambda x: torch.matmul(x, weight, out=torch.empty(5, 3)),
+        lambda x: x @ weight.to_sparse(),
+    ):
+        assert torch.equal(product(sparse()), product(dense[:5]))
+    with pytest.raises(RuntimeError):
+        nn.functional.linear(sparse(), weight.t(), torch.rand(3).double())

@@ -14,8 +14,13 @@ def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
         allowed = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
         got = str(value.dtype).removeprefix("torch.")
         raise TypeError(f"{name} must be {allowed}; got {got}. Convert it once with {name}.to(...).")
+    if value.layout != torch.strided:
+        got = str(value.layout).removeprefix("torch.")
+        raise TypeError(f"{name} must be a dense tensor; its layout is {got}. Pass {name}.to_dense().")
     if value.device.type != "cpu":
         raise ValueError(f"{name} is on {value.device}; this operation runs on the CPU, so pass {name}.cpu().")
+    if value.is_neg() or value.is_conj():  # the sign is put off, and not in the memory
+        raise ValueError(f"{name} is a view of another sign; pass {name}.resolve_conj().resolve_neg().")
     if not value.is_contiguous():
         raise ValueError(f"{name} is not contiguous; pass {name}.contiguous().")
 
@@ -35,9 +40,25 @@ def check_csc(indptr: Tensor, indices: Tensor) -> None:
         raise ValueError("indptr is empty; a graph of N nodes has N + 1 pointers.")
 
 
+def integer(name: str, value: int) -> int:
+    """Give `value` as an integer, or refuse it."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {type(value).__name__}.") from None
+
+
+def random_key(key: int) -> int:
+    """Give `key` as an integer of 64 bits, or refuse it."""
+    key = integer("key", key)
+    if not 0 <= key < 2**64:
+        raise ValueError(f"key is {key}; it must lie in [0, 2**64), as key_of gives it.")
+    return key
+
+
 def thread_count(num_threads: int) -> int:
-    """Give `num_threads` as an integer of at least one, or refuse it."""
-    count = operator.index(num_threads)
+    """Give `num_threads` as an integer of at least one, or refuse it; nothing is done by more than 1024."""
+    count = integer("num_threads", num_threads)
     if count < 1:
         raise ValueError(f"num_threads is {count}; give at least 1.")
-    return count
+    return min(count, 1024)

@@ -1,5 +1,6 @@
 """Attention over edges: softmax of scores and weighted sum in one operation, all heads at once."""
 
+from numbers import Real
 from typing import Any
 
 import torch
@@ -9,9 +10,16 @@ from torch.autograd.function import once_differentiable
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
 from gnnscale.ops._library import OPERATORS, define, differentiate
-from gnnscale.ops.sparse import Transposed, check_structure, new_rows, transpose_csr
-
-_NONE = (None, None, None)
+from gnnscale.ops.sparse import (
+    Transposed,
+    check_structure,
+    check_tensors,
+    check_transposed,
+    new_rows,
+    plain,
+    three,
+    transpose_csr,
+)
 
 
 def attend(
@@ -61,7 +69,7 @@ def attend(
         multiplied by after the softmax (dropout). No gradient flows into it.
     transposed : tuple of Tensor, optional
         What `transpose_csr` gives for this structure. Without it the gradient makes it anew, so pass it for a
-        structure used more than once.
+        structure used more than once; see `spmm`.
 
     Returns
     -------
@@ -83,9 +91,8 @@ def attend(
     >>> attend(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), x, score, score[:2]).tolist()
     [[2.5], [2.0]]
     """
-    structure = transposed or _NONE
     return _attention(
-        indptr, indices, x, source, target, None, log_multiplicity, mask, *structure, negative_slope, own_row
+        indptr, indices, x, source, target, None, log_multiplicity, mask, *three(transposed), negative_slope, own_row
     )
 
 
@@ -130,16 +137,16 @@ def attend_edges(
     >>> attend_edges(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), x, scores).tolist()
     [[4.0], [2.0]]
     """
-    structure = transposed or _NONE
-    return _attention(indptr, indices, x, None, None, scores, log_multiplicity, mask, *structure, 0.0, False)
+    return _attention(indptr, indices, x, None, None, scores, log_multiplicity, mask, *three(transposed), 0.0, False)
 
 
 def _attention(*inputs: Any) -> Tensor:
-    training = torch.is_grad_enabled() and any(value is not None and value.requires_grad for value in inputs[2:6])
+    training = torch.is_grad_enabled() and any(isinstance(v, Tensor) and v.requires_grad for v in inputs[2:6])
     if OPERATORS and torch.compiler.is_compiling():
         return torch.ops.gnnscale.attend(*inputs, training)[0]
     _check(*inputs)
-    return _Attention.apply(*inputs, training)
+    constant = (None if value is None else value.detach() for value in inputs[6:8])
+    return _Attention.apply(*inputs[:6], *constant, *inputs[8:], training)
 
 
 def _check(
@@ -158,17 +165,24 @@ def _check(
     own_row: bool,
     training: bool = False,
 ) -> None:
+    if not isinstance(negative_slope, Real):
+        raise TypeError(f"negative_slope must be a number; got {type(negative_slope).__name__}.")
+    if not isinstance(own_row, bool):
+        raise TypeError(f"own_row must be True or False; got {type(own_row).__name__}.")
     check_structure(indptr, indices)
+    check_tensors(x=x, source=source, target=target, scores=scores, log_multiplicity=log_multiplicity, mask=mask)
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
         raise ValueError(f"x must have two dimensions, (num_src, H * D); its shape is {tuple(x.shape)}.")
+    if own_row and scores is not None:
+        raise ValueError("own_row needs source and target; with scores, every edge stands in the structure.")
     num_edges, num_dst, num_src = len(indices), len(indptr) - 1, len(x)
     if own_row and num_dst > num_src:
         raise ValueError(f"own_row needs a column for each row; there are {num_dst} rows and {num_src} columns.")
     first = scores if source is None else source
-    if first is None:
-        raise ValueError("scores are missing; give source and target, or scores of the edges.")
+    if first is None or (source is None) != (target is None) or (source is None) == (scores is None):
+        raise TypeError("scores are missing or given twice; give source and target, or scores of the edges.")
     heads = first.shape[-1] if first.dim() == 2 else 0
     wanted: list[tuple[str, Tensor | None, tuple[int, ...]]] = [
         ("source", source, (num_src, heads)),
@@ -189,9 +203,7 @@ def _check(
     for name, value, _ in [("indices", indices, ()), ("x", x, ()), *wanted]:
         if value is not None and value.device != indptr.device:
             raise ValueError(f"{name} is on {value.device} and indptr on {indptr.device}; move it there.")
-    lengths = [len(part) for part in (indptr_t, indices_t, permutation) if part is not None]
-    if lengths and lengths != [num_src + 1, num_edges, num_edges]:
-        raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+    check_transposed(indptr_t, indices_t, permutation, num_src, num_edges)
 
 
 def _attend(
@@ -250,7 +262,7 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Give the gradients in x, source, target and scores; what is not there has one without elements."""
     values: Any = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
-    of_out, grad = (out, log_sum, share, positive), grad.contiguous()
+    of_out, grad = (out, log_sum, share, positive), plain(grad)
     if native is None or x.device.type != "cpu":
         arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, *of_out, grad)
         return reference.attend_backward(*arguments)
@@ -289,7 +301,7 @@ def _heads(source: Tensor | None, scores: Tensor | None) -> int:
 
 
 def _plain(value: Tensor | None) -> Tensor | None:
-    return None if value is None else value.detach().contiguous()
+    return None if value is None else plain(value)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -325,6 +337,22 @@ def _checked(*inputs: Any) -> tuple[Tensor, ...]:
     return _attend(*inputs)
 
 
+def _checked_gradients(*inputs: Any) -> tuple[Tensor, ...]:
+    """What the operator does, which is callable by hand."""
+    _check(*inputs[:13])
+    indptr, x, source, scores = inputs[0], inputs[2], inputs[3], inputs[5]
+    out = (len(indptr) - 1, x.shape[1])
+    log_sum, none = (out[0], _heads(source, scores)), source is None
+    wanted = (out, log_sum, (0, log_sum[1]) if none else log_sum, (0, out[1]) if none else out, out)
+    for name, value, shape in zip(("out", "log_sum", "share", "positive", "grad"), inputs[13:], wanted, strict=True):
+        if value.shape != shape or value.dtype != x.dtype or value.device != x.device:
+            raise ValueError(
+                f"{name} is {value.dtype} of the shape {tuple(value.shape)} on {value.device}; {x.dtype} of {shape} on "
+                f"{x.device} is needed."
+            )
+    return _gradients(*inputs)
+
+
 def _like(*inputs: Any) -> tuple[Tensor, ...]:
     indptr, x, source, scores, training = inputs[0], inputs[2], inputs[3], inputs[5], inputs[-1]
     num_dst, heads = len(indptr) - 1, (scores if source is None else source).shape[1]
@@ -351,7 +379,7 @@ define("attend", f"({_INPUTS}, bool training) -> {_FOUR}", _checked, _like)
 define(
     "attend_backward",
     f"({_INPUTS}, Tensor out, Tensor log_sum, Tensor share, Tensor positive, Tensor grad) -> {_FOUR}",
-    _gradients,
+    _checked_gradients,
     _gradients_like,
 )
 differentiate("attend", _remember, lambda: _backward_of(torch.ops.gnnscale.attend_backward))

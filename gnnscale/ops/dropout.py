@@ -102,7 +102,7 @@ class _Dropout(torch.autograd.Function):
 
 
 def _masked(x: Tensor, keep: int, key: int) -> Tensor:
-    x = x.detach().contiguous()
+    x = x.detach().contiguous().resolve_neg()
     out = torch.empty_like(x)
     if native is None or x.device.type != "cpu" or x.dtype != torch.float32:
         reference.dropout(x.view(-1), keep, key, out.view(-1))

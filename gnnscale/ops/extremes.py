@@ -9,7 +9,16 @@ from torch.autograd.function import once_differentiable
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
 from gnnscale.ops._library import OPERATORS, define, differentiate
-from gnnscale.ops.sparse import NOT_TRANSPOSED, Transposed, check_structure, new_rows, transpose_csr
+from gnnscale.ops.sparse import (
+    Transposed,
+    check_structure,
+    check_tensors,
+    check_transposed,
+    new_rows,
+    plain,
+    three,
+    transpose_csr,
+)
 
 
 def extremes(
@@ -32,7 +41,7 @@ def extremes(
     largest : bool, default True
         Whether to take the largest or the smallest.
     transposed : tuple of Tensor, optional
-        What `transpose_csr` gives for this structure, for the gradient, which makes it anew without.
+        What `transpose_csr` gives for this structure, for the gradient, which makes it anew without; see `spmm`.
 
     Returns
     -------
@@ -54,7 +63,7 @@ def extremes(
     >>> extremes(torch.tensor([0, 2, 3, 3]), torch.tensor([0, 2, 1]), x).tolist()
     [[4.0], [2.0], [0.0]]
     """
-    inputs = (indptr, indices, x, largest, *(transposed or NOT_TRANSPOSED))
+    inputs = (indptr, indices, x, largest, *three(transposed))
     if OPERATORS and torch.compiler.is_compiling():
         return torch.ops.gnnscale.extremes(*inputs)[0]
     return _Extremes.apply(*inputs)[0]
@@ -71,6 +80,9 @@ def _extremes(
 ) -> tuple[Tensor, Tensor]:
     """Give the extremes, and how many edges lead to each."""
     check_structure(indptr, indices)
+    check_tensors(x=x)
+    if not isinstance(largest, bool):
+        raise TypeError(f"largest must be True or False; got {type(largest).__name__}.")
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
@@ -78,7 +90,8 @@ def _extremes(
     for name, tensor in (("indices", indices), ("x", x)):
         if tensor.device != indptr.device:
             raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
-    x = x.detach().contiguous()
+    check_transposed(indptr_t, indices_t, order, len(x), len(indices))
+    x = plain(x)
     if native is None or x.device.type != "cpu":
         return reference.extremes(indptr.long(), indices, x, largest)
     out, ties = (new_rows(len(indptr) - 1, x.shape[1], x.dtype) for _ in range(2))
@@ -96,17 +109,16 @@ def _gradient(
     indices_t: Tensor | None,
     order: Tensor | None,
 ) -> Tensor:
+    check_transposed(indptr_t, indices_t, order, len(x), len(indices))
     if indptr_t is None or indices_t is None:
         indptr_t, indices_t, _ = transpose_csr(indptr, indices, len(x))
-    if len(indptr_t) != len(x) + 1 or len(indices_t) != len(indices):
-        raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
     for name, rows in (("extreme", extreme), ("share", share)):
         wanted = (len(indptr) - 1, *x.shape[1:])
         if rows.shape != wanted or rows.dtype != x.dtype:
             raise ValueError(
                 f"{name} is {rows.dtype} of the shape {tuple(rows.shape)}; {x.dtype} of {wanted} is needed."
             )
-    x, extreme, share = (rows.detach().contiguous() for rows in (x, extreme, share))
+    x, extreme, share = (plain(rows) for rows in (x, extreme, share))
     if native is None or x.device.type != "cpu":
         return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)
     grad = new_rows(x.shape[0], x.shape[1], x.dtype)

@@ -71,8 +71,11 @@ def gather_rows(source: Tensor, index: Tensor, out: Tensor | None = None, *, num
         if out.shape[1:] != source.shape[1:] or len(out) < count:
             wanted = (count, *source.shape[1:])
             raise ValueError(f"out has shape {tuple(out.shape)}; {wanted} is needed, or more rows.")
-        if _overlap(source, out):
-            raise ValueError("out shares memory with source; give a buffer of its own.")
+        for name, other in (("source", source), ("index", index)):
+            if _overlap(other, out):
+                raise ValueError(f"out shares memory with {name}; give a buffer of its own.")
+        if out.requires_grad and torch.is_grad_enabled():
+            raise ValueError("out wants a gradient, which gather_rows does not give; pass out.detach().")
         out = out[:count]
 
     if native is None:

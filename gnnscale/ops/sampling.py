@@ -1,6 +1,5 @@
 """Neighbour sampling of all layers of a batch in one call, with relabelling."""
 
-import operator
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,13 +8,15 @@ from torch import Tensor
 
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
-from gnnscale.ops._checks import check_vector, thread_count
+from gnnscale.ops._checks import check_csc, check_vector, integer, random_key, thread_count
 
 # Local ids are 32-bit up to here: half the memory, and what the fast sparse kernels want.
 _NARROW_LIMIT = 2**31 - 1
 # Graphs of more nodes have their ids mapped by hashing: a map as long as the graph would not stay in the caches, and
 # each thread has one.
 _DENSE_NODES = 2**24
+# With replacement all of them are drawn, so that a slip would fill the memory.
+_MOST_DRAWS = 2**24
 
 
 class Hop(NamedTuple):
@@ -73,13 +74,14 @@ def sample_neighbors(
     seeds : Tensor
         (B,) int32 or int64: distinct node ids.
     fanouts : sequence of int
-        Edges drawn for each destination, one number a hop, the seeds' hop first; -1 takes all.
+        Edges drawn for each destination, one number a hop, the seeds' hop first; -1 takes all. With replacement at
+        most 2**24.
     key : int
         In [0, 2**64); see `gnnscale.ops.random.key_of`.
     replace : bool
         Draw with replacement: `fanout` edges wherever there is at least one.
     weight : Tensor, optional
-        (E,) float32, contiguous, finite and not negative, which is not looked through here: the edges' weights.
+        (E,) float32, contiguous: the edges' weights, finite and not negative, which is checked where they are read.
     num_threads : int
         Most threads to use; small samples use fewer.
 
@@ -98,8 +100,9 @@ def sample_neighbors(
     TypeError
         If a tensor has the wrong dtype, or a number is no integer.
     ValueError
-        If a seed is repeated or no node, a fan-out is below -1, a tensor is not on the CPU, contiguous and
-        one-dimensional, or the arrays are no CSC structure where the sample reads them.
+        If a seed is repeated or no node, a number is out of range, a tensor is not on the CPU, contiguous and
+        one-dimensional, or the arrays are no CSC structure, or weights not finite or negative, where the sample reads
+        them.
 
     Examples
     --------
@@ -112,7 +115,11 @@ def sample_neighbors(
     >>> nodes.tolist(), [hop.indices.tolist() for hop in hops]
     ([0, 1, 2], [[1], [1, 2]])
     """
+    replace = _flag("replace", replace)
     seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads)
+    for hop, fanout in enumerate(fanouts):
+        if replace and fanout > _MOST_DRAWS:
+            raise ValueError(f"fanouts[{hop}] is {fanout}; with replacement give at most {_MOST_DRAWS}.")
     if weight is not None:
         check_vector("weight", weight, torch.float32)
         if len(weight) != len(indices):
@@ -173,10 +180,11 @@ def sample_labor(
     >>> torch.equal(first, second), importance.unique().tolist()
     (True, [2.0])
     """
+    shared = _flag("shared", shared)
     seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads)
-    iterations = operator.index(iterations)
-    if iterations < -1:
-        raise ValueError(f"iterations is {iterations}; give 0 or more, or -1 to go on until convergence.")
+    iterations = integer("iterations", iterations)
+    if not -1 <= iterations < 2**63:
+        raise ValueError(f"iterations is {iterations}; give 0 or more (below 2**63), or -1 to go on until convergence.")
     if native is None:
         drawn = reference.sample_labor(indptr, indices, seeds, fanouts, key, iterations, shared, _NARROW_LIMIT)
     else:
@@ -189,20 +197,27 @@ def sample_labor(
 def _checked(
     indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: Sequence[int], key: int, num_threads: int
 ) -> tuple[Tensor, list[int], int, int]:
-    check_vector("indptr", indptr, torch.int64)
-    check_vector("indices", indices, torch.int32, torch.int64)
-    seeds = seeds.contiguous()
+    check_csc(indptr, indices)
+    if isinstance(seeds, Tensor) and seeds.layout == torch.strided:
+        seeds = seeds.contiguous()
     check_vector("seeds", seeds, torch.int32, torch.int64)
-    if len(indptr) == 0:
-        raise ValueError("indptr is empty; a graph of N nodes has N + 1 pointers.")
-    fanouts = [operator.index(fanout) for fanout in fanouts]
+    try:
+        fanouts = list(fanouts)
+    except TypeError:
+        raise TypeError(f"fanouts must be a sequence of integers, one a hop; got {type(fanouts).__name__}.") from None
     for hop, fanout in enumerate(fanouts):
+        fanouts[hop] = fanout = integer(f"fanouts[{hop}]", fanout)
         if fanout < -1:
             raise ValueError(f"fanouts[{hop}] is {fanout}; give a number of edges, or -1 for all of them.")
-    key = operator.index(key)
-    if not 0 <= key < 2**64:
-        raise ValueError(f"key is {key}; it must lie in [0, 2**64), as key_of gives it.")
-    return seeds.long(), fanouts, key, thread_count(num_threads)
+        if fanout >= 2**63:
+            raise ValueError(f"fanouts[{hop}] is {fanout}; give less than 2**63, or -1 for all edges.")
+    return seeds.long(), fanouts, random_key(key), thread_count(num_threads)
+
+
+def _flag(name: str, value: bool) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False; got {type(value).__name__}.")
+    return value
 
 
 def _with_importance(

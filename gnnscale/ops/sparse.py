@@ -95,7 +95,8 @@ def spmm(
         (n,), of the dtype of the weights, n at most num_dst and num_src: what the first rows get of themselves.
     transposed : tuple of Tensor, optional
         What `transpose_csr` gives for this structure. Without it the gradient in `x` makes it anew, so pass
-        it for a structure used more than once.
+        it for a structure used more than once. No more than its types and lengths is checked: that of another
+        structure with as many nodes and edges gives wrong gradients.
     dtype : torch.dtype, optional
         Of the result; that of `x` where absent. Of bfloat16 rows float32 is possible too.
 
@@ -119,7 +120,7 @@ def spmm(
     >>> spmm(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 0.5, 3.0]), x).tolist()
     [[3.0], [6.0]]
     """
-    inputs = (indptr, indices, weight, diagonal, x, *(transposed or NOT_TRANSPOSED), dtype)
+    inputs = (indptr, indices, weight, diagonal, x, *three(transposed), dtype)
     if OPERATORS and torch.compiler.is_compiling():
         return torch.ops.gnnscale.spmm(*inputs)
     _check_product(*inputs)
@@ -138,6 +139,7 @@ def _check_product(
     dtype: torch.dtype | None,
 ) -> None:
     check_structure(indptr, indices)
+    check_tensors(x=x, weight=weight, diagonal=diagonal)
     if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         raise TypeError(f"x must be float32, float64 or bfloat16; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
@@ -163,10 +165,7 @@ def _check_product(
     for name, tensor in given:
         if tensor is not None and tensor.device != indptr.device:
             raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
-    if indptr_t is not None and indices_t is not None and order is not None:
-        fits = len(indptr_t) == len(x) + 1 and len(indices_t) == len(order) == len(indices)
-        if not fits:
-            raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+    check_transposed(indptr_t, indices_t, order, len(x), len(indices))
 
 
 def _sum_dtype(x: Tensor) -> torch.dtype:
@@ -225,7 +224,7 @@ def _multiply(
     rows: Tensor | None = None,
     dots: Tensor | None = None,
 ) -> Tensor:
-    x = x.detach().contiguous()
+    x = plain(x)
     if native is None or x.device.type != "cpu":
         wide = x.to(_sum_dtype(x))
         indptr = indptr.long()
@@ -240,12 +239,12 @@ def _multiply(
     native.spmm(
         indptr.contiguous(),
         indices.contiguous(),
-        None if weight is None else weight.detach().contiguous(),
-        order,
-        None if diagonal is None else diagonal.detach().contiguous(),
+        None if weight is None else plain(weight),
+        None if order is None else order.contiguous(),
+        None if diagonal is None else plain(diagonal),
         x,
         out,
-        None if dots is None or rows is None else rows.detach().contiguous(),
+        None if dots is None or rows is None else plain(rows),
         dots,
         torch.get_num_threads(),
     )
@@ -254,7 +253,7 @@ def _multiply(
 
 def _dot(indptr: Tensor, indices: Tensor, x: Tensor, rows: Tensor, dots: Tensor) -> None:
     """Put ``<rows[v], x[indices[e]]>`` into dots[e] for each edge e of row v."""
-    x, rows = x.detach().contiguous(), rows.detach().contiguous()
+    x, rows = plain(x), plain(rows)
     if native is None or x.device.type != "cpu":
         wide = x.to(_sum_dtype(x))
         dots.copy_(reference.sddmm(indptr.long(), indices, rows.to(wide.dtype), wide))
@@ -336,9 +335,55 @@ define(
 differentiate("spmm", _remember, lambda: _backward_of(torch.ops.gnnscale.spmm_backward))
 
 
+def plain(rows: Tensor) -> Tensor:
+    """Give numbers as they stand in memory: contiguous, and without a sign that torch has put off."""
+    return rows.detach().contiguous().resolve_neg()
+
+
+def check_tensors(**values: Tensor | None) -> None:
+    """Refuse what is there and no dense tensor."""
+    for name, value in values.items():
+        if value is None and name != "x":
+            continue
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch tensor; got {type(value).__name__}.")
+        if value.layout != torch.strided:
+            got = str(value.layout).removeprefix("torch.")
+            raise TypeError(f"{name} must be a dense tensor; its layout is {got}. Pass {name}.to_dense().")
+
+
+def three(transposed: Transposed | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Give the parts of a transpose, or three times None."""
+    if transposed is None:
+        return NOT_TRANSPOSED
+    if not isinstance(transposed, (tuple, list)) or [isinstance(part, Tensor) for part in transposed] != 3 * [True]:
+        raise TypeError("transposed must be the three tensors that transpose_csr(indptr, indices, len(x)) gives.")
+    return transposed[0], transposed[1], transposed[2]
+
+
+def check_transposed(
+    indptr_t: Tensor | None, indices_t: Tensor | None, order: Tensor | None, num_cols: int, num_edges: int
+) -> None:
+    """Refuse a transpose whose types or lengths are not those of this structure's."""
+    if indptr_t is None and indices_t is None and order is None:
+        return
+    if indptr_t is None or indices_t is None or order is None:
+        raise TypeError("transposed must be the three tensors that transpose_csr(indptr, indices, len(x)) gives.")
+    ids = (torch.int32, torch.int64)
+    if indptr_t.dtype not in ids or indices_t.dtype not in ids or order.dtype != torch.int64:
+        raise TypeError(
+            f"transposed holds {indptr_t.dtype}, {indices_t.dtype} and {order.dtype}; transpose_csr gives pointers and "
+            "indices of int32 or int64 and a permutation of int64."
+        )
+    if (indptr_t.shape, indices_t.shape, order.shape) != ((num_cols + 1,), (num_edges,), (num_edges,)):
+        raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+
+
 def check_structure(indptr: Tensor, indices: Tensor) -> None:
     """Refuse arrays whose types or shapes are not those of a CSR structure."""
     for name, tensor in (("indptr", indptr), ("indices", indices)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch tensor; got {type(tensor).__name__}.")
         if tensor.dtype not in (torch.int32, torch.int64):
             got = str(tensor.dtype).removeprefix("torch.")
             raise TypeError(f"{name} must be int32 or int64; got {got}.")

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
-from gnnscale.ops._checks import check_tensor, check_vector
+from gnnscale.ops._checks import check_tensor, check_vector, integer
 
 _KEEP_ALL = 65536
 
@@ -46,6 +46,7 @@ class SparseMatrix:
         check_vector("indptr", self.indptr, torch.int64)
         check_vector("indices", self.indices, torch.int32)
         check_vector("values", self.values, torch.float32)
+        integer("num_cols", self.num_cols)
         if not len(self.indptr) or len(self.indices) != len(self.values) or self.num_cols < 0:
             raise ValueError(
                 f"{len(self.indptr)} pointers, {len(self.indices)} indices and {len(self.values)} values are no CSR "
@@ -63,6 +64,8 @@ class SparseMatrix:
         [1]
         """
         check_tensor("dense", dense, torch.float32)
+        if dense.dim() != 2:
+            raise ValueError(f"dense must have two dimensions; its shape is {tuple(dense.shape)}.")
         counts, indices, values = [], [], []
         # Positions are int64: of some rows at a time, they stay small.
         for part in dense.split(max(1, (1 << 22) // max(1, dense.shape[1]))):
@@ -116,8 +119,15 @@ def multiply_rows(
     >>> multiply_rows(matrix, torch.tensor([2, 0]), torch.tensor([[3.0], [5.0]])).tolist()
     [[3.0], [10.0]]
     """
+    if not isinstance(matrix, SparseMatrix):
+        raise TypeError(f"matrix must be a SparseMatrix; got {type(matrix).__name__}.")
+    if matrix.values.requires_grad and torch.is_grad_enabled():
+        raise ValueError("matrix.values wants a gradient, which multiply_rows does not give; pass values.detach().")
     if rows is not None:
         check_vector("rows", rows, torch.int64)
+    if not isinstance(dense, Tensor):
+        raise TypeError(f"dense must be a torch tensor; got {type(dense).__name__}.")
+    keep, key = integer("keep", keep), integer("key", key)
     if dense.dtype != torch.float32 or dense.device.type != "cpu":
         raise TypeError(f"dense is {dense.dtype} on {dense.device}; it has to be float32 on the CPU.")
     if dense.dim() != 2 or dense.shape[0] != matrix.num_cols:
@@ -146,7 +156,7 @@ def _multiply(
     matrix: SparseMatrix, rows: Tensor | None, keep: int, key: int, dense: Tensor, transposed: bool
 ) -> Tensor:
     num_rows = len(matrix.indptr) - 1 if rows is None else len(rows)
-    dense = dense.detach().contiguous()
+    dense = dense.detach().contiguous().resolve_neg()
     out = dense.new_empty(matrix.num_cols if transposed else num_rows, dense.shape[1])
     arguments = matrix.indptr, matrix.indices, matrix.values, rows, matrix.num_cols, keep, key, transposed, dense, out
     if native is None:

@@ -62,7 +62,11 @@ template <class Index>
 class Labor final : public Rule {
   public:
     Labor(const Csc<Index>& graph, int64_t fanout, int64_t iterations, uint64_t state, const Drawing& drawing)
-        : graph_(graph), fanout_(fanout), iterations_(iterations), state_(state), drawing_(drawing) {}
+        : graph_(graph),
+          fanout_(fanout),
+          iterations_(fanout > 0 ? iterations : 0),  // of none, no pi converges
+          state_(state),
+          drawing_(drawing) {}
 
     void prepare(const Frontier& frontier, Team& team) override {
         kept_.resize((frontier.size + kBlock - 1) / kBlock);

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <numeric>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "multiversion.h"
@@ -114,6 +117,14 @@ class Alike final : public Rule {
     const uint64_t state_;
 };
 
+// Refuses weights of which one is wrong, whose sum is not finite or which are known to hold a negative one.
+void check_weights(const float* weight, Row row, double sum, bool negative) {
+    if (sum < std::numeric_limits<double>::infinity() && !negative) return;
+    for (int64_t e = row.start; e < row.start + row.degree; ++e)
+        if (!(weight[e] >= 0 && weight[e] < std::numeric_limits<float>::infinity()))
+            throw std::invalid_argument("weight[" + std::to_string(e) + "] is no finite number of at least 0.");
+}
+
 // The rows' weights, asked for some rows ahead.
 void prefetch_weights(const Frontier& frontier, int64_t i, int64_t end, const float* weight) {
     constexpr int64_t kRowsAhead = 4;
@@ -145,7 +156,12 @@ class ByWeightAgain final : public Rule {
             const float* weight = weight_ + row.start;
             sums.resize(row.degree);
             double sum = 0;
-            for (int64_t e = 0; e < row.degree; ++e) sums[e] = sum += weight[e];
+            bool negative = false;
+            for (int64_t e = 0; e < row.degree; ++e) {
+                sums[e] = sum += weight[e];
+                negative |= weight[e] < 0;
+            }
+            check_weights(weight_, row, sum, negative);
             const uint64_t state = fold(state_, frontier.nodes[i]);
             for (int64_t j = 0; j < offsets[i + 1] - offsets[i]; ++j) {
                 auto drawn = std::upper_bound(sums.begin(), sums.end(), uniform(fold(state, j)) * sum);
@@ -164,16 +180,17 @@ class ByWeightAgain final : public Rule {
     const uint64_t state_;
 };
 
-// The edges' priorities; gives the sum of their weights, rounded in any way.
+// The edges' priorities; gives the sum of their weights, rounded in any way, or no number where one is negative.
 MULTIVERSION double find_priorities(const float* weight, int64_t count, uint64_t state, uint64_t first, double* out) {
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
+    double sum = 0, least = 0;
+#pragma omp simd reduction(+ : sum) reduction(min : least)
     for (int64_t e = 0; e < count; ++e) {
         const double w = weight[e];
         out[e] = w / (1 - uniform(fold(state, first + e)));
         sum += w;
+        least = std::min(least, w);
     }
-    return sum;
+    return least < 0 ? std::numeric_limits<double>::quiet_NaN() : sum;
 }
 
 // How many of the others come before each: those that are larger, and equal ones that stand before it.
@@ -229,6 +246,7 @@ class ByPriority final : public Rule {
         double* priorities = scratch.priorities.data();
         int64_t* above = scratch.above.data();
         const double sum = find_priorities(weight_ + row.start, row.degree, state_, row.start, priorities);
+        check_weights(weight_, row, sum, false);
         const auto find_above = [&](double least) {
             int64_t found = 0;
             for (int64_t e = 0; e < row.degree; ++e) {

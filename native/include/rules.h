@@ -13,6 +13,7 @@
 //   is none, the importance is max(1, t / w).
 // - LABOR: u -> v where uniform(fold(state, u)) < p. LABOR-0: p = k / d where d > k, else 1. LABOR-i: see labor.cpp.
 //   The importance is 1 / p.
+// Weights that are read have to be finite and not negative; std::invalid_argument says which one is not.
 // All but Uniform's is computed in double and rounded to float.
 #pragma once
 

@@ -78,9 +78,8 @@ def test_wrong_arguments_get_a_sentence():
 
 def test_a_gradient_of_other_shapes_is_refused():
     indptr, indices, x = torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), torch.rand(3, 4, requires_grad=True)
-    out = extremes(indptr, indices, x, transposed=transpose_csr(indptr, indices, 9))
     with pytest.raises(ValueError, match="another structure"):
-        out.sum().backward()
+        extremes(indptr, indices, x, transposed=transpose_csr(indptr, indices, 9))
     if hasattr(torch.ops.gnnscale, "extremes_backward"):
         wrong = torch.rand(1, 4)
         with pytest.raises(ValueError, match=r"extreme is .* is needed"):

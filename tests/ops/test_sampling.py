@@ -303,7 +303,17 @@ def test_wrong_arguments_get_a_sentence() -> None:
     refused(ValueError, "indices is not contiguous", indices=indices[::2])
     refused(ValueError, "seeds must have one dimension", seeds=seeds[None])
     refused(ValueError, r"fanouts\[1\] is -2", fanouts=[1, -2])
-    refused(TypeError, "float", fanouts=[1.5])
+    refused(TypeError, r"fanouts\[0\] must be an integer; got float", fanouts=[1.5])
+    refused(TypeError, "fanouts must be a sequence of integers", fanouts=3)
+    refused(ValueError, r"fanouts\[1\] is 9223372036854775808; give less", fanouts=[1, 2**63])
+    for fanout in (2**31, 2**61, 2**62, 2**63 - 1):
+        refused(ValueError, rf"fanouts\[0\] is {fanout}; with replacement", fanouts=[fanout], replace=True)
+    refused(TypeError, "seeds must be a torch tensor; got list", seeds=[1])
+    refused(TypeError, "seeds must be a torch tensor; got NoneType", seeds=None)
+    refused(TypeError, "seeds must be a dense tensor; its layout is sparse_coo", seeds=seeds.to_sparse())
+    refused(TypeError, "replace must be True or False; got str", replace="no")
+    refused(TypeError, "num_threads must be an integer; got float", num_threads=1.5)
+    refused(TypeError, "key must be an integer; got str", key="1")
     refused(ValueError, "key is -1", key=-1)
     refused(ValueError, "num_threads is 0", num_threads=0)
     refused(ValueError, "indptr is no CSC pointer array", indptr=indptr.flip(0).contiguous())
@@ -311,3 +321,34 @@ def test_wrong_arguments_get_a_sentence() -> None:
     # A refused call leaves nothing behind: the same call, put right, is right.
     nodes, _, _ = ops.sample_neighbors(indptr, indices, torch.tensor([3, 4]), [0], key=0)
     assert nodes.tolist() == [3, 4]
+
+
+@pytest.mark.usefixtures("either_backend")
+def test_more_edges_or_threads_than_there_are_is_all_of_them() -> None:
+    indptr, indices = random_csc(10, 40)
+    graph = (indptr, indices, torch.tensor([1, 2]))
+    wanted = ops.sample_neighbors(*graph, [-1], key=0)[1][0].positions.tolist()
+    for weight in (None, torch.ones(40)):
+        _, (hop,), _ = ops.sample_neighbors(*graph, [2**63 - 1], key=0, weight=weight, num_threads=2**40)
+        assert hop.positions.tolist() == wanted
+    for iterations in (0, 2, -1):
+        _, (hop,), _ = ops.sample_labor(*graph, [2**63 - 1], key=0, iterations=iterations)
+        assert hop.positions.tolist() == wanted
+        _, (hop,), _ = ops.sample_labor(*graph, [0], key=0, iterations=iterations)
+        assert len(hop.positions) == 0
+    with pytest.raises(ValueError, match="iterations is 9223372036854775808"):
+        ops.sample_labor(*graph, [1], key=0, iterations=2**63)
+
+
+@pytest.mark.usefixtures("either_backend")
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -1.0])
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("fanout", [1, 2, 5])
+def test_weights_that_are_read_have_to_be_finite_and_not_negative(wrong: float, replace: bool, fanout: int) -> None:
+    indptr, indices = torch.tensor([0, 3, 5, 5]), torch.tensor([2, 1, 0, 1, 2])
+    for place, others in ((1, 1.0), (2, 0.0)):
+        weight = torch.full((5,), others)
+        weight[place] = wrong
+        with pytest.raises(ValueError, match=rf"weight\[{place}\] is no finite number"):
+            ops.sample_neighbors(indptr, indices, torch.tensor([1, 0]), [fanout], key=0, weight=weight, replace=replace)
+        ops.sample_neighbors(indptr, indices, torch.tensor([1]), [fanout], key=0, weight=weight, replace=replace)

@@ -64,12 +64,13 @@ def attend_backward(
     rows, cols = _ends(indptr, indices, own_row)
     weight, above = _scores(rows, cols, source, target, scores, log_multiplicity, negative_slope)
     weight = (weight - log_sum[rows]).exp()
-    heads, by_head = weight.shape[1], (len(grad), weight.shape[1], -1)
+    heads = weight.shape[1]
+    by_head = (len(grad), heads, grad.shape[1] // heads)
     along = (grad * out).view(by_head).sum(2)
     in_weight = torch.empty_like(weight)
     for chunk in _chunks(rows):
         products = grad.index_select(0, rows[chunk]) * x.index_select(0, cols[chunk])
-        in_weight[chunk] = products.view(len(products), heads, -1).sum(2)
+        in_weight[chunk] = products.view(len(products), *by_head[1:]).sum(2)
     if mask is not None:
         in_weight *= mask
     in_score = weight * (in_weight - along[rows])
@@ -116,7 +117,7 @@ def _weighted(rows: Tensor, cols: Tensor, weight: Tensor, x: Tensor, num_rows: i
     """Add up the rows of `x` at `cols` by `rows`, head by head weighted."""
     out = x.new_zeros(num_rows, x.shape[1])
     for chunk in _chunks(rows):
-        messages = x.index_select(0, cols[chunk]).view(-1, weight.shape[1], x.shape[1] // weight.shape[1])
+        messages = x.index_select(0, cols[chunk]).view(len(cols[chunk]), weight.shape[1], x.shape[1] // weight.shape[1])
         out.index_add_(0, rows[chunk], (messages * weight[chunk, :, None]).flatten(1))
     return out
 

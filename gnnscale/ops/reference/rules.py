@@ -44,6 +44,11 @@ def by_weight(key: int, weight: Tensor, replace: bool) -> Rule:
     """Draw a fixed number of edges of each row in proportion to their weights."""
 
     def rule(rows: Rows, fanout: int, hop: int) -> Drawn:
+        positions = ranges(rows.starts, rows.degrees)
+        read = weight[positions]
+        wrong = (~((read >= 0) & (read < float("inf")))).nonzero()
+        if len(wrong):
+            raise ValueError(f"weight[{int(positions[wrong[0]])}] is no finite number of at least 0.")
         if replace or fanout == 1:
             return _by_weight_again(rows, weight, fanout, _state(key, hop))
         return _by_priority(rows, weight, fanout, _state(key, hop))
@@ -108,7 +113,7 @@ def labor(key: int, indices: Tensor, iterations: int, shared: bool) -> Rule:
         positions = ranges(rows.starts, rows.degrees)
         row = torch.arange(len(rows.nodes)).repeat_interleave(rows.degrees)
         sources = indices[positions].long()
-        chance = labor_chances(rows, sources, fanout, iterations)
+        chance = labor_chances(rows, sources, fanout, iterations if fanout else 0)  # of none, no π converges
         keep = uniform(fold(_state(key, 0 if shared else hop), sources)) < chance
         counts = torch.bincount(row[keep], minlength=len(rows.nodes))
         return counts, positions[keep], chance[keep].reciprocal().float()
