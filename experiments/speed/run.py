@@ -34,7 +34,7 @@ QUICK = 0.05
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=BENCHMARKS, help="one of the benchmarks; may be repeated")
-    parser.add_argument("--quick", action="store_true", help=f"graphs of {QUICK:.0%} of the size, into runs/speed")
+    parser.add_argument("--quick", action="store_true", help=f"graphs of {QUICK:.0%}% of the size, into runs/speed")
     parser.add_argument("--scale", type=float, help="factor of the sizes")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--data-dir", help="folder with the files of Cora and CiteSeer; else they are downloaded")
