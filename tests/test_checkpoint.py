@@ -67,7 +67,9 @@ def kill_after(epochs, name, checkpoint, file=""):
     assert process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize(
+    "name", ["gas", "asgcn", *(pytest.param(name, marks=pytest.mark.slow) for name in ("vrgcn", "lmc"))]
+)
 def test_a_killed_run_goes_on_with_the_same_curve(name, tmp_path):
     checkpoint = tmp_path / "run.pt"
     kill_after(3, name, checkpoint)
