@@ -101,9 +101,10 @@ def write(folder: Path, found: list[dict[str, object]], chosen: list[str]) -> No
     text = results.table(described, lines)
     figure.draw_bars(lines, folder / "speed.png")
     figure.draw_scale(lines, folder / "scale.png")
-    (folder / "table.md").write_text(text)
     if folder == FOLDER:
         results.update_page(results.PAGE, text)
+    else:
+        (folder / "table.md").write_text(text)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from gnnscale.ops._backend import native
 from gnnscale.ops._library import OPERATORS, define, differentiate
 from gnnscale.ops.sparse import (
     Transposed,
+    check_devices,
     check_structure,
     check_tensors,
     check_transposed,
@@ -200,9 +201,7 @@ def _check(
             raise ValueError(f"{name} has shape {tuple(value.shape)}; here it has to be {shape}.")
     if not heads or x.shape[1] % heads:
         raise ValueError(f"x has {x.shape[1]} columns, which {heads} heads cannot share equally.")
-    for name, value, _ in [("indices", indices, ()), ("x", x, ()), *wanted]:
-        if value is not None and value.device != indptr.device:
-            raise ValueError(f"{name} is on {value.device} and indptr on {indptr.device}; move it there.")
+    check_devices(indptr, indices=indices, x=x, **{name: value for name, value, _ in wanted})
     check_transposed(indptr_t, indices_t, permutation, num_src, num_edges)
 
 

@@ -11,6 +11,7 @@ from gnnscale.ops._backend import native
 from gnnscale.ops._library import OPERATORS, define, differentiate
 from gnnscale.ops.sparse import (
     Transposed,
+    check_devices,
     check_structure,
     check_tensors,
     check_transposed,
@@ -87,9 +88,7 @@ def _extremes(
         raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
         raise ValueError(f"x must have two dimensions, (num_src, F); its shape is {tuple(x.shape)}.")
-    for name, tensor in (("indices", indices), ("x", x)):
-        if tensor.device != indptr.device:
-            raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
+    check_devices(indptr, indices=indices, x=x)
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
     x = plain(x)
     if native is None or x.device.type != "cpu":

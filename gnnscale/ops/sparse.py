@@ -161,10 +161,7 @@ def _check_product(
                 f"diagonal is {diagonal.dtype} of the shape {tuple(diagonal.shape)}; it has to be a vector of "
                 f"{wanted} with at most {most} entries."
             )
-    given = (("indices", indices), ("weight", weight), ("x", x), ("diagonal", diagonal))
-    for name, tensor in given:
-        if tensor is not None and tensor.device != indptr.device:
-            raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
+    check_devices(indptr, indices=indices, weight=weight, x=x, diagonal=diagonal)
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
 
 
@@ -377,6 +374,13 @@ def check_transposed(
         )
     if (indptr_t.shape, indices_t.shape, order.shape) != ((num_cols + 1,), (num_edges,), (num_edges,)):
         raise ValueError("transposed belongs to another structure; pass transpose_csr(indptr, indices, len(x)).")
+
+
+def check_devices(indptr: Tensor, **others: Tensor | None) -> None:
+    """Refuse tensors, given by their names, that are on another device than `indptr`."""
+    for name, tensor in others.items():
+        if tensor is not None and tensor.device != indptr.device:
+            raise ValueError(f"{name} is on {tensor.device} and indptr on {indptr.device}; move it there.")
 
 
 def check_structure(indptr: Tensor, indices: Tensor) -> None:

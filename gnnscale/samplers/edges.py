@@ -30,18 +30,6 @@ def select(hop: Hop, keep: Tensor) -> Hop:
     return Hop(before[hop.indptr.long()], hop.indices[keep], hop.positions[keep])
 
 
-def drop_unused(nodes: Tensor, hop: Hop) -> tuple[Tensor, Hop]:
-    """``nodes`` without the sources that no edge of ``hop`` has left, and the hop numbered accordingly.
-
-    Destinations stay, whether or not an edge leaves them; the order of what is kept does not change.
-    """
-    used = torch.zeros(nodes.numel(), dtype=torch.bool)
-    used[: hop.indptr.numel() - 1] = True
-    used[hop.indices.long()] = True
-    position = used.cumsum(0, dtype=hop.indices.dtype) - 1
-    return nodes[used], Hop(hop.indptr, position[hop.indices.long()], hop.positions)
-
-
 def row_pointers(rows: Tensor, num_rows: int) -> Tensor:
     """CSR pointers of sorted ``rows``, shape (num_rows + 1,), int32."""
     counts = torch.bincount(rows, minlength=num_rows)
