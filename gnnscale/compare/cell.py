@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from gnnscale.compare.endings import describe
 from gnnscale.compare.plan import Cell, Choice, Combination, Facts
-from gnnscale.compare.process import Send, describe
+from gnnscale.compare.process import Send
 from gnnscale.data import Dataset, dataset_names, load
 from gnnscale.history import HistoryStore
 from gnnscale.nn import MODELS
