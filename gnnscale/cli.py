@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from gnnscale.compare.flags import with_settings
+
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gnnscale.compare.runner import Outcome
+    from gnnscale.compare.display import Display
+    from gnnscale.compare.outputs import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -48,6 +52,7 @@ def _root(
 
 
 @app.command()
+@with_settings
 def compare(
     specification: Annotated[
         Path | None,
@@ -78,80 +83,12 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results (default: runs/NAME)", rich_help_panel="What")
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Times over the training nodes (default: 100)", rich_help_panel="Training"),
-    ] = None,
-    hidden: Annotated[
-        int | None, typer.Option(help="Columns of a hidden layer (default: 64)", rich_help_panel="Model")
-    ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Layers (default: 2; appnp 10, gcnii 64)", rich_help_panel="Model")
-    ] = None,
-    dropout: Annotated[
-        float | None, typer.Option(help="Share of inputs dropped (default: 0.5)", rich_help_panel="Model")
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(help="Between layers: none, batch or layer (default: none)", rich_help_panel="Model"),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate of Adam (default: 0.01)", rich_help_panel="Training")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Of Adam (default: 0.0005)", rich_help_panel="Training")
-    ] = None,
-    rest_weight_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the parameters that the model leaves out of weight decay (default: 0)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    clip_norm: Annotated[
-        float | None,
-        typer.Option(help="Bound on the gradient's norm (default: none)", rich_help_panel="Training"),
-    ] = None,
-    inductive: Annotated[
-        bool | None,
-        typer.Option(
-            help="Train on the training nodes and the edges between them, evaluate on the whole graph (default: no)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Seeds of a batch: nodes or clusters (default: each sampler's own)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    num_workers: Annotated[
-        int | None, typer.Option(help="Threads that sample ahead (default: 0)", rich_help_panel="Training")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of torch (default: all cores)", rich_help_panel="Training")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda (default: cpu)", rich_help_panel="Training")] = None,
-    history_dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows of histories: float32, float16, bfloat16 or int8 (default: float32)", rich_help_panel="Training"
-        ),
-    ] = None,
-    history_placement: Annotated[
-        str | None,
-        typer.Option(
-            help="Where histories are: host, shared, file, pinned or device (default: host)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    history_ahead: Annotated[
-        bool | None,
-        typer.Option(
-            help="Ask for the next batch's history rows during the backward pass (default: yes)",
-            rich_help_panel="Training",
-        ),
+    jobs: Annotated[
+        int,
+        typer.Option(help="Cells that run at once; their times disturb one another.", rich_help_panel="Budget", min=1),
+    ] = 1,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write curves for TensorBoard into this folder too.")
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run those cells again that failed earlier.")
@@ -159,6 +96,7 @@ def compare(
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Print one plain line a cell instead of bars.")
     ] = False,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Train the same model under several samplers; leave a table and curves of accuracy against time.
 
@@ -168,51 +106,83 @@ def compare(
 
     Killed or stopped, the same command goes on with the cells that are missing.
 
-    Exit status: 0 if all cells finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C.
+    Exit status: 0 if all cells finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     flags = {
-        "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds,
-        "out": out, "epochs": epochs, "hidden": hidden, "layers": layers, "dropout": dropout, "norm": norm,
-        "lr": lr, "weight_decay": weight_decay, "rest_weight_decay": rest_weight_decay, "clip_norm": clip_norm,
-        "inductive": inductive, "batch_size": batch_size, "num_workers": num_workers, "threads": threads,
-        "device": device, "history_dtype": history_dtype, "history_placement": history_placement,
-        "history_ahead": history_ahead,
+        "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds, "out": out,
+        **(settings or {}),
     }  # fmt: skip
-    outcome = _compare(specification, flags, retry_failed, not no_progress)
+    outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress)
     raise typer.Exit(1 if outcome.failed else 0)
 
 
-def _compare(path: Path | None, flags: dict[str, Any], retry_failed: bool, progress: bool) -> Outcome:
+def _compare(
+    path: Path | None,
+    flags: dict[str, Any],
+    jobs: int,
+    tensorboard: Path | None,
+    retry_failed: bool,
+    progress: bool,
+) -> Outcome:
     where: Path | None = None
     console = _console()
     try:
-        with console.status("reading the datasets") if console.is_terminal and progress else _quiet():
+        with _stoppable(), console.status("reading the datasets") if console.is_terminal and progress else _quiet():
             from gnnscale.compare.process import start_server
 
             start_server()
+            from gnnscale.compare.jobs import crowding, share_cores
             from gnnscale.compare.plan import make_cells
-            from gnnscale.compare.runner import check, run_cells, write_outcome
+            from gnnscale.compare.runner import check, run_cells
             from gnnscale.compare.specification import read_specification
 
             specification = read_specification(path, flags)
+            specification = replace(specification, budget=share_cores(specification.budget, jobs))
             cells = make_cells(specification, check(specification))
         where = specification.out
-        from gnnscale.compare.display import LiveDisplay, PlainDisplay, summary_tables
+        from gnnscale.compare.display import LiveDisplay, PlainDisplay, Several
+        from gnnscale.compare.outputs import write_outcome
+        from gnnscale.compare.tables import summary_tables
 
-        with (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
-            results = run_cells(cells, where, display, retry_failed=retry_failed)
+        with _stoppable(), (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
+            listeners: list[Display] = [display]
+            if tensorboard is not None:
+                from gnnscale.compare.tensorboard import TensorBoard
+
+                listeners.append(TensorBoard(tensorboard))
+            if warning := crowding(specification.budget, jobs):
+                display.say(warning)
+            results = run_cells(cells, where, Several(*listeners), jobs=jobs, retry_failed=retry_failed)
         outcome = write_outcome(results, where)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
         typer.echo(f"\nStopped.{kept}", err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, TypeError, OSError) as error:
+        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+    except (ValueError, TypeError, OSError, ImportError) as error:
         _refuse(error)
     for table in summary_tables(outcome.summary):
         console.print(table)
     for file in outcome.files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
     return outcome
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill; it ends a comparison as Ctrl-C does."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()

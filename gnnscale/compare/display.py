@@ -113,7 +113,7 @@ class LiveDisplay(PlainDisplay):
             TextColumn("{task.fields[last]}"), console=console, transient=True, refresh_per_second=4,
         )  # fmt: skip
         self.all = self.progress.add_task("all cells", total=None, count="", last="")
-        self.running: dict[Cell, _Running] = {}
+        self.running: dict[int, _Running] = {}
 
     def __enter__(self) -> LiveDisplay:
         self.progress.start()

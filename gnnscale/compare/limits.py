@@ -1,7 +1,7 @@
 """What a process may use, and what it and those that it started do use, read from Linux's ``/proc``.
 
-A limit that the kernel enforces would be better, but there is none that fits: RLIMIT_AS and RLIMIT_DATA count memory that
-is reserved and never touched, of which torch and OpenMP reserve much, and neither counts shared memory or other
+A limit that the kernel enforces would be better, but there is none that fits: RLIMIT_AS and RLIMIT_DATA count memory
+that is reserved and never touched, of which torch and OpenMP reserve much, and neither counts shared memory or other
 processes; a memory cgroup needs rights that users seldom have. So the memory is looked at, twenty times a second.
 """
 
@@ -27,8 +27,9 @@ class Limits:
     Attributes
     ----------
     memory_gb : float or None
-        Memory of the process and those that it starts, in 10^9 bytes: private memory, shared memory and what of them was
-        swapped out. Pages of files (libraries, a history in a file) are not counted, because the kernel can drop them.
+        Memory of the process and those that it starts, in 10^9 bytes: private memory, shared memory and what of them
+        was swapped out. Pages of files (libraries, a history in a file) are not counted, because the kernel can drop
+        them.
     cell_seconds : float or None
         Wall-clock time.
     """
@@ -84,7 +85,8 @@ class Watch:
             # A look at all processes of a large machine takes long; a hundredth of the time is enough for it.
             self._children_wanted_at = now + max(1.0, 100 * (time.monotonic() - now))
         pids = [self.pid, *self._children]
-        # Memory that processes share is in each one's sum; only where that sum is too large is a closer look worth its time.
+        # Memory that processes share is in each one's sum; only where that sum is too large is a closer look worth its
+        # time.
         used = sum(_sum(f"/proc/{pid}/status", ("RssAnon", "RssShmem", "VmSwap")) for pid in pids)
         if len(pids) > 1 and used > 1e9 * (self.limits.memory_gb or math.inf):
             used = sum(_sum(f"/proc/{pid}/smaps_rollup", ("Pss_Anon", "Pss_Shmem", "SwapPss")) for pid in pids)
@@ -121,7 +123,7 @@ def kill_all(pid: int) -> None:
 
 
 def kernel_kills() -> int:
-    """How many processes the kernel has killed for want of memory since the machine started; 0 where it does not tell."""
+    """How many processes the kernel has killed for want of memory so far; 0 where it does not tell."""
     with suppress(OSError, ValueError), open("/proc/vmstat", "rb") as file:
         for line in file:
             if line.startswith(b"oom_kill "):

@@ -24,16 +24,19 @@ Send = Callable[[Any], None]
 
 #: Seconds that a process may take to exit once its work is done: a user's thread might never end.
 _TO_EXIT = 5.0
+#: Seconds between two rounds of handing on. A small graph's cell sends hundreds of messages a second, and whoever wakes
+#: for each of them takes time on the cores that are being measured.
+_REST = 0.01
 #: Messages that are handed on before it is another process's turn.
-_AT_ONCE = 100
+_AT_ONCE = 1000
 
 
 class Child:
     """``target(send, *arguments)`` in a process of its own, which has started.
 
     A server process that has imported torch and DGL forks the processes, so each starts within milliseconds, and none
-    inherits threads or memory from the caller. It dies with the caller, however that ends, and is the first that the kernel
-    kills when the machine has no more memory.
+    inherits threads or memory from the caller. It dies with the caller, however that ends, and is the first that the
+    kernel kills when the machine has no more memory.
 
     Parameters
     ----------
@@ -136,6 +139,7 @@ def wait_for(children: Iterable[Child], timeout: float | None = None) -> None:
     patience = [child._patience() for child in children]
     seconds = [each for each in [timeout, *patience] if each is not None]
     connection.wait([event for child in children for event in child._events()], min(seconds) if seconds else None)
+    time.sleep(_REST)
 
 
 def run_in_process(
@@ -229,8 +233,8 @@ def _main(target: Callable[..., None], arguments: tuple[Any, ...], sender: Any, 
 def _die_with_parent() -> None:
     """A caller that was killed must not leave its process computing for nobody.
 
-    The kernel is asked for a SIGKILL when the other end of a pipe from the caller is closed: a thread could not act while
-    a loop in C holds the interpreter's lock.
+    The kernel is asked for a SIGKILL when the other end of a pipe from the caller is closed: a thread could not act
+    while a loop in C holds the interpreter's lock.
     """
     parent = multiprocessing.parent_process()
     if parent is None or not hasattr(fcntl, "F_SETSIG"):

@@ -82,8 +82,8 @@ def run_cells(
 ) -> pd.DataFrame:
     """Run the cells that are not finished yet, each in its own process.
 
-    A cell that fails, in whatever way, is a result like any other. Several runners on one folder share the work, and each
-    comes back with all results.
+    A cell that fails, in whatever way, is a result like any other. Several runners on one folder share the work, and
+    each comes back with all results.
 
     Parameters
     ----------

@@ -20,14 +20,14 @@ _STAGES = ("sample", "gather", "transfer", "history", "compute", "wait")
 class TensorBoard(Display):
     """Writes one run a cell: its curves against optimiser steps, and its settings as hyper-parameters.
 
-    The wall time of a point is the cell's start plus its training seconds, so that TensorBoard's axis "relative" is the clock
-    of training, without evaluation. Seconds by stage are those of one epoch.
+    The wall time of a point is the cell's start plus its training seconds, so that TensorBoard's axis "relative" is the
+    clock of training, without evaluation. Seconds by stage are those of one epoch.
 
     Parameters
     ----------
     folder : Path
-        For ``tensorboard --logdir``. A run has the name of its cell's file; what was finished earlier is written too, where
-        it is not there yet.
+        For ``tensorboard --logdir``. A run has the name of its cell's file; what was finished earlier is written too,
+        where it is not there yet.
 
     Raises
     ------
@@ -39,7 +39,9 @@ class TensorBoard(Display):
         try:
             import tensorboard  # noqa: F401
         except ImportError:
-            raise ImportError("--tensorboard needs the package tensorboard: pip install 'gnnscale[tensorboard]'") from None
+            raise ImportError(
+                "--tensorboard needs the package tensorboard: pip install 'gnnscale[tensorboard]'"
+            ) from None
         self.folder = folder
         self._runs: dict[str, _Run] = {}
 
@@ -104,11 +106,16 @@ class _Run:
         last = rows.iloc[-1]
         metrics = {"best/val": math.nan, "best/test": math.nan}
         if rows["val"].notna().any():
-            best = rows.loc[rows["val"].idxmax()]
+            best = rows.iloc[int(rows["val"].argmax())]
             metrics = {"best/val": best["val"], "best/test": best["test"]}
         metrics["train_seconds"] = last["train_seconds"]
         settings = json.loads(last["settings"])
-        flat = {"dataset": cell.dataset.label, "model": cell.model.label, "sampler": cell.sampler.label, "seed": cell.seed}
+        flat = {
+            "dataset": cell.dataset.label,
+            "model": cell.model.label,
+            "sampler": cell.sampler.label,
+            "seed": cell.seed,
+        }
         for group in ("model_arguments", "sampler_arguments", "training", "budget"):
             for name, value in settings.get(group, {}).items():
                 flat.setdefault(name, value if isinstance(value, (bool, int, float, str)) else str(value))

@@ -136,7 +136,7 @@ def use_memory(send, megabytes):
 
     before = peak_memory_mb()
     block = bytearray(megabytes * 10**6)
-    block[:: 4096] = b"x" * len(block[:: 4096])
+    block[::4096] = b"x" * len(block[::4096])
     send((before, peak_memory_mb()))
 
 
@@ -169,7 +169,8 @@ class Recorder(Display):
 
 def compare_slowly(out):
     """The runner of the test that kills it."""
-    from gnnscale.compare.runner import run_cells, write_outcome
+    from gnnscale.compare.outputs import write_outcome
+    from gnnscale.compare.runner import run_cells
 
     cells = [make_cell(sampler, seed) for seed in range(3) for sampler in ("full", "gas")]
     write_outcome(run_cells(cells, Path(out), Recorder(), target=learn_slowly), Path(out))
