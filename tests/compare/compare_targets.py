@@ -15,6 +15,7 @@ import torch
 
 from gnnscale.compare.display import Display
 from gnnscale.compare.plan import Cell, Choice, Facts
+from gnnscale.compare.results import write_results
 
 FACTS = Facts(num_nodes=10, num_edges=20, num_splits=2, metric="accuracy", digest="d1")
 TRAINING = {"epochs": 3, "batch_size": None, "lr": 0.01}
@@ -63,13 +64,13 @@ def learn_or_fail(send, cell):
         torch.empty(2**60)
     if kind == "fills memory":
         send(("stage", "preparing"))
-        fill(10**10)
+        fill(3 * 10**9)
     if kind == "fills shared memory":
         file = os.memfd_create("much")
-        os.ftruncate(file, 10**10)
-        fill_bytes(memoryview(mmap.mmap(file, 10**10)))
+        os.ftruncate(file, 3 * 10**9)
+        fill_bytes(memoryview(mmap.mmap(file, 3 * 10**9)))
     if kind == "lets a child fill memory":
-        child = multiprocessing.get_context("fork").Process(target=fill, args=(10**10,))
+        child = multiprocessing.get_context("fork").Process(target=fill, args=(3 * 10**9,))
         child.start()
         child.join()
     if kind == "hangs":
@@ -95,6 +96,13 @@ def fill_bytes(memory):
     for start in range(0, len(memory), 2**20):
         memory[start : start + 2**20] = b"x" * 2**20
         time.sleep(0.0005)
+
+
+def meet_three_others(send, cell):
+    (cell.data_dir / str(cell.seed)).touch()
+    while len(list(cell.data_dir.iterdir())) < 4:
+        time.sleep(0.01)
+    learn(send, cell)
 
 
 def learn_slowly(send, cell):
@@ -167,14 +175,16 @@ class Recorder(Display):
         self.said.append(line)
 
 
-def compare_slowly(out):
-    """The runner of the test that kills it."""
-    from gnnscale.compare.outputs import write_outcome
+def compare_slowly(out, ran):
+    """The runner of the test in which two share a folder; ``ran`` is where it says which cells it ran."""
     from gnnscale.compare.runner import run_cells
 
     cells = [make_cell(sampler, seed) for seed in range(3) for sampler in ("full", "gas")]
-    write_outcome(run_cells(cells, Path(out), Recorder(), target=learn_slowly), Path(out))
+    recorder = Recorder()
+    results = run_cells(cells, Path(out), recorder, target=learn_slowly)
+    Path(ran).write_text(" ".join(f"{sampler}-{seed}" for sampler, seed in recorder.ran))
+    write_results(results, Path(ran).with_suffix(".parquet"))
 
 
 if __name__ == "__main__":
-    compare_slowly(sys.argv[1])
+    compare_slowly(*sys.argv[1:])
