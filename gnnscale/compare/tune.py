@@ -140,7 +140,16 @@ def cell_of(
 ) -> Cell:
     """The cell of a trial."""
     tried = with_values(combination, values)
-    return Cell(tried.dataset, tried.model, tried.sampler, seed, tried.training, specification.data_dir, facts)
+    return Cell(
+        tried.dataset,
+        tried.model,
+        tried.sampler,
+        seed,
+        tried.training,
+        specification.data_dir,
+        facts,
+        specification.budget,
+    )
 
 
 class _Asker:

@@ -24,7 +24,9 @@ def specification(samplers: list[str]) -> Specification:
     training = {"epochs": 3, "lr": 0.5}
     choices = [Choice(name, {}, name) for name in samplers]
     combinations = [Combination(toy, gcn, choice, training, [0]) for choice in choices]
-    return replace(Specification([toy], [gcn], choices, [0], training, Path("runs"), None), combinations=combinations)
+    return replace(
+        Specification([toy], [gcn], choices, [0], training, {}, Path("runs"), None), combinations=combinations
+    )
 
 
 class Runner:
