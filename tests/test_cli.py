@@ -124,6 +124,7 @@ def test_killed_at_three_random_moments_and_resumed_it_comes_to_the_same_curves(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason="the example graphs are not beside the project")
 def test_all_samplers_killed_at_three_random_moments_come_to_the_same_curves(tmp_path):
     def comparison(out):
