@@ -104,6 +104,8 @@ def _draw(results: pd.DataFrame, x: Against, label: str, note: str, count_prepar
 
 def _draw_panel(axes: Axes, drawn: dict[str, Curve], style: dict[str, Any], x: Against) -> Iterable[str]:
     """Draw what has finished, and tell its samplers."""
+    from matplotlib.ticker import MaxNLocator
+
     shown = {sampler: curve.table.dropna() for sampler, curve in drawn.items()}
     shown = {sampler: table for sampler, table in shown.items() if len(table)}
     if not shown:
@@ -120,7 +122,7 @@ def _draw_panel(axes: Axes, drawn: dict[str, Curve], style: dict[str, Any], x: A
     if x == "train_seconds":
         scale(axes.xaxis, [float(table["x"].max()) for table in shown.values()])
     else:
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     draw_grid(axes)
     return shown
 

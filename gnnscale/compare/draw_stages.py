@@ -71,7 +71,7 @@ def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Fig
 
 def _draw_bars(axes: Axes, group: pd.DataFrame) -> list[str]:
     """Draw one bar a row, and tell the stages that can be seen."""
-    rows = group.to_dict("records")
+    rows: list[Any] = group.to_dict("records")
     longest = max(sum(stages_of(row).values()) for row in rows)
     seen = []
     for place, row in enumerate(rows):

@@ -25,7 +25,7 @@ COLUMN, FULL = 3.35, 7.0
 LOG_FROM = 8.0
 
 _FONT = 7.0
-_PAPER = {
+_PAPER: dict[Any, Any] = {
     "font.size": _FONT, "axes.titlesize": 7.5, "axes.labelsize": 7.5, "xtick.labelsize": _FONT,
     "ytick.labelsize": _FONT, "legend.fontsize": _FONT, "axes.linewidth": 0.6, "xtick.major.width": 0.6,
     "ytick.major.width": 0.6, "xtick.major.size": 2.5, "ytick.major.size": 2.5, "xtick.minor.size": 1.5,

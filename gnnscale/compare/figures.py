@@ -67,10 +67,11 @@ def draw_all(
     for name, draw in FIGURES.items():
         with paper():
             figure = draw(results, summary=summary, target=target, count_preparation=count_preparation)
-            for form in formats if figure is not None else ():
+            if figure is None:
+                for form in FORMATS:
+                    (folder / f"{name}.{form}").unlink(missing_ok=True)
+                continue
+            for form in formats:
                 files.append(folder / f"{name}.{form}")
                 write_figure(figure, files[-1])
-        if figure is None:
-            for form in FORMATS:
-                (folder / f"{name}.{form}").unlink(missing_ok=True)
     return files

@@ -94,7 +94,8 @@ def _told_apart(rows: pd.DataFrame) -> pd.DataFrame:
     for i, kind in enumerate(LABELS):
         # Differences count where the whole label is the same: a case may give each dataset other layers.
         differing: dict[tuple[str, ...], set[str]] = {}
-        for key, group in cells.groupby(LABELS, sort=False):
+        for names, group in cells.groupby(LABELS, sort=False):
+            key = tuple(map(str, names))
             found = _differing([made[place] for place in group.index], kind, key[i])
             differing.setdefault(key[: i + 1], set()).update(found)
         cells[kind] = [

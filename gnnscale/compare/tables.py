@@ -60,7 +60,7 @@ def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
         yield table
 
 
-def _time_to_target(row: dict[str, Any]) -> str:
+def _time_to_target(row: dict[Any, Any]) -> str:
     """The time, and where not all runs reached the target how many did."""
     if pd.isna(row["target_reached"]):
         return "–"
