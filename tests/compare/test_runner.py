@@ -11,8 +11,9 @@ import pytest
 from compare_targets import Recorder, learn, learn_or_fail, make_cell
 
 from gnnscale.compare import results as results_module
+from gnnscale.compare.outputs import write_outcome
 from gnnscale.compare.results import read_results
-from gnnscale.compare.runner import run_cells, write_outcome
+from gnnscale.compare.runner import run_cells
 
 ROOT = Path(__file__).parents[2]
 
