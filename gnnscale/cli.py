@@ -132,6 +132,7 @@ def _compare(
 
             start_server()
             from gnnscale.compare.jobs import crowding, share_cores
+            from gnnscale.compare.outputs import write_outcome
             from gnnscale.compare.plan import make_cells
             from gnnscale.compare.runner import check, run_cells
             from gnnscale.compare.specification import read_specification
@@ -141,8 +142,6 @@ def _compare(
             cells = make_cells(specification, check(specification))
         where = specification.out
         from gnnscale.compare.display import LiveDisplay, PlainDisplay, Several
-        from gnnscale.compare.outputs import write_outcome
-        from gnnscale.compare.tables import summary_tables
 
         with _stoppable(), (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
             listeners: list[Display] = [display]
@@ -160,11 +159,17 @@ def _compare(
         raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
     except (ValueError, TypeError, OSError, ImportError) as error:
         _refuse(error)
+    _tell(outcome, console)
+    return outcome
+
+
+def _tell(outcome: Outcome, console: Console) -> None:
+    from gnnscale.compare.tables import summary_tables
+
     for table in summary_tables(outcome.summary):
         console.print(table)
     for file in outcome.files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
-    return outcome
 
 
 class _Terminated(KeyboardInterrupt):

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from gnnscale.compare.plan import Cell
 from gnnscale.compare.plots import METRIC_NAMES
-from gnnscale.compare.results import at_best_epochs
+from gnnscale.compare.summary import at_best_epochs
 from gnnscale.compare.time_left import TimeLeft, in_words
 
 

@@ -1,8 +1,9 @@
-"""Tables for the terminal."""
+"""Lays a summary out for reading at a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -13,12 +14,12 @@ from gnnscale.compare.plots import METRIC_NAMES
 
 
 def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
-    """Lay a summary out for reading: a table a dataset and model, metrics in percent, mean ± deviation.
+    """Make a table of each dataset and model: metrics in percent, mean ± standard error.
 
     Parameters
     ----------
     summary : pandas.DataFrame
-        As :func:`~gnnscale.compare.results.summarise` makes it.
+        As :func:`~gnnscale.compare.summary.summarise` makes it.
 
     Yields
     ------
@@ -28,20 +29,21 @@ def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
     for (dataset, model), group in summary.groupby(["dataset", "model"], sort=False):
         metric = METRIC_NAMES.get(group["metric"].iloc[0], group["metric"].iloc[0])
         table = Table(
-            title=f"{dataset}, {model}: {metric} in %, mean ± standard deviation over seeds",
+            title=f"{dataset}, {model}: {metric} in %, mean ± standard error over seeds",
             title_justify="left",
             box=box.SIMPLE_HEAD,
             padding=(0, 1, 0, 0),
         )
         table.add_column("sampler")
-        for name in ("seeds", "test", "val", "best\nepoch", "seconds\n/ epoch", "train\nseconds",
-                     "prepare\nseconds", "peak\nMB"):  # fmt: skip
+        aimed = bool(group["target_reached"].notna().any())
+        for name in ("seeds", "test", "val", "best\nepoch", "seconds\n/ epoch", "of it\nsampling",
+                     "seconds\nto target" if aimed else "train\nseconds", "prepare\nseconds", "peak\nMB"):  # fmt: skip
             table.add_column(name, justify="right", no_wrap=True)
         failures = bool((group["status"] != "ok").any())
         if failures:
             table.add_column("status", overflow="fold")
         for row in group.to_dict("records"):
-            spread = f" ± {100 * row['test_std']:.2f}" if pd.notna(row["test_std"]) else ""
+            spread = f" ± {100 * row['test_error']:.2f}" if pd.notna(row["test_error"]) else ""
             cells = [
                 row["sampler"],
                 str(row["seeds"]),
@@ -49,12 +51,21 @@ def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
                 _number(100 * row["val_mean"], ".2f"),
                 _number(row["best_epoch"], ".0f"),
                 _number(row["seconds_per_epoch"], ".4f"),
-                _number(row["train_seconds"], ".2f"),
+                _number(row["sampling_share"], ".0%"),
+                _time_to_target(row) if aimed else _number(row["train_seconds"], ".2f"),
                 _number(row["prepare_seconds"], ".2f"),
                 _number(row["peak_memory_mb"], ",.0f"),
             ]
             table.add_row(*(escape(cell) for cell in (*cells, *([row["status"]] if failures else []))))
         yield table
+
+
+def _time_to_target(row: dict[Any, Any]) -> str:
+    """The time, and where not all runs reached the target how many did."""
+    if pd.isna(row["target_reached"]):
+        return "–"
+    reached = "" if row["target_reached"] == row["seeds"] else f" ({row['target_reached']:.0f}/{row['seeds']})"
+    return _number(row["time_to_target"], ".2f") + reached
 
 
 def _number(value: float, form: str) -> str:
