@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from gnnscale._version import __version__
-from gnnscale.compare.page import curves, folder as files
+from gnnscale.compare.page import curves
+from gnnscale.compare.page import folder as files
 from gnnscale.compare.plots import styles
 
 #: Settings that say which cell this is; they are not what its run was set to.

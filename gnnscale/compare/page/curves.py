@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gnnscale.compare.summary import RUN
+
 #: As many points all runs have together, about; a run has at least :data:`LEAST`.
 POINTS = 60_000
 LEAST = 24
@@ -53,31 +55,37 @@ def runs(results: pd.DataFrame, points: int = POINTS) -> list[dict[str, Any]]:
         By run its names, whether it is ok, its preparation, ``of``, the number of points it had, and a list for each
         of ``epoch`` and :data:`VALUES` that it has numbers for, rounded to five digits; missing ones are None.
     """
-    curves = results[results["epoch"] > 0]
-    names = ["dataset", "model", "sampler", "seed"]
-    each = max(points // max(len(results.drop_duplicates(names)), 1), LEAST)
+    epochs = results["epoch"].to_numpy()
+    seconds = results["prepare_seconds"].to_numpy()
+    status = results["status"].to_numpy()
+    values = {name: results[name].to_numpy(dtype=float, na_value=np.nan) for name in VALUES if name in results}
+    # Rows of each run, in order of appearance: many runs, so that a frame for each would take long.
+    of_runs = sorted(results.groupby(RUN, sort=False).indices.items(), key=lambda item: item[1][0])
+    each = max(points // len(of_runs), LEAST) if (epochs > 0).sum() > points else len(epochs)
     kept = {
-        panel: _some(np.sort(group["epoch"].unique()), each) if len(curves) > points else group["epoch"].unique()
-        for panel, group in curves.groupby(["dataset", "model"], sort=False)
+        panel: _some(np.unique(epochs[rows][epochs[rows] > 0]), each)
+        for panel, rows in results.groupby(RUN[:2], sort=False).indices.items()
     }
     listed = []
-    for (dataset, model, sampler, seed), run in results.groupby(names, sort=False):
-        first = run.iloc[0]
-        curve = run[run["epoch"] > 0].sort_values("epoch", kind="stable")
-        epochs = curve["epoch"].to_numpy()
-        shown = curve[np.isin(epochs, kept.get((dataset, model), [])) | (epochs == epochs.max(initial=0))]
-        columns = {name: _numbers(shown[name]) for name in VALUES if name in shown and shown[name].notna().any()}
+    for (dataset, model, sampler, seed), rows in of_runs:
+        curve = rows[epochs[rows] > 0]
+        curve = curve[np.argsort(epochs[curve], kind="stable")]
+        shown = curve[np.isin(epochs[curve], kept[dataset, model]) | (curve == curve[-1:])]
         listed.append(
             {
                 "dataset": dataset,
                 "model": model,
                 "sampler": sampler,
                 "seed": int(seed),
-                "ok": bool(first["status"] == "ok"),
-                "prepare": _number(first["prepare_seconds"]),
+                "ok": bool(status[rows[0]] == "ok"),
+                "prepare": _number(seconds[rows[0]]),
                 "of": len(curve),
-                "epoch": shown["epoch"].astype(int).tolist(),
-                **columns,
+                "epoch": epochs[shown].tolist(),
+                **{
+                    name: [_number(value) for value in column[shown]]
+                    for name, column in values.items()
+                    if np.isfinite(column[shown]).any()
+                },
             }
         )
     return listed
@@ -91,14 +99,10 @@ def _some(epochs: np.ndarray, number: int) -> np.ndarray:
     return epochs[np.unique(places.round().astype(int))]
 
 
-def _numbers(column: pd.Series) -> list[float | None]:
-    return [_number(value) for value in column.to_numpy(dtype=float, na_value=np.nan)]
-
-
 def _number(value: float) -> float | None:
     return float(f"{value:.5g}") if np.isfinite(value) else None
 
 
 def _own_target(group: pd.DataFrame) -> float | None:
-    targets = {json.loads(text).get("training", {}).get("target") for text in group["settings"].unique()}
+    targets = {json.loads(text).get("training", {}).get("target") for text in group["settings"].unique()} - {None}
     return targets.pop() if len(targets) == 1 else None

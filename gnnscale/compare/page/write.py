@@ -34,7 +34,8 @@ def write_page(
     target : float, optional
         Validation metric, a fraction, that time to target is measured at; by default the runs' own setting.
     count_preparation : bool
-        Whether curves begin, and time to target is counted, with the one-off preparation. The page can switch the curves.
+        Whether curves begin, and time to target is counted, with the one-off preparation. The page can
+        switch the curves.
 
     Returns
     -------
