@@ -36,6 +36,8 @@ class MiniBatch:
         What the sampler drew.
     clock : Clock
         Seconds that this batch took, by stage.
+    num_edges : int
+        Edges of the layers that a model has asked for so far.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class MiniBatch:
         self._history, self._gradients = history, gradients
         self._feedback = feedback
         self._penalties: list[Tensor] = []
+        self.num_edges = 0
         self._pulls: dict[int, list[Pull]] = {}
         self.after_forward: Callable[[], None] | None = None
         """What the loader wants done once the model has gone forward: the next batch's rows asked for."""
@@ -139,6 +142,7 @@ class MiniBatch:
             If the sampler drew another number of layers.
         """
         adjacencies = self.sample.spread(num_layers)
+        self.num_edges += self.sample.num_edges(num_layers)
         return [self.sample.layer_class(index, adjacency, self) for index, adjacency in enumerate(adjacencies)]
 
     def add_penalty(self, penalty: Tensor) -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from gnnscale.history import HistoryStore
 from gnnscale.loader import DataLoader
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class SavedRun:

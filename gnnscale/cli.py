@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from gnnscale.compare.flags import with_settings
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -48,6 +50,7 @@ def _root(
 
 
 @app.command()
+@with_settings
 def compare(
     specification: Annotated[
         Path | None,
@@ -78,87 +81,13 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results (default: runs/NAME)", rich_help_panel="What")
     ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(help="Times over the training nodes (default: 100)", rich_help_panel="Training"),
-    ] = None,
-    hidden: Annotated[
-        int | None, typer.Option(help="Columns of a hidden layer (default: 64)", rich_help_panel="Model")
-    ] = None,
-    layers: Annotated[
-        int | None, typer.Option(help="Layers (default: 2; appnp 10, gcnii 64)", rich_help_panel="Model")
-    ] = None,
-    dropout: Annotated[
-        float | None, typer.Option(help="Share of inputs dropped (default: 0.5)", rich_help_panel="Model")
-    ] = None,
-    norm: Annotated[
-        str | None,
-        typer.Option(help="Between layers: none, batch or layer (default: none)", rich_help_panel="Model"),
-    ] = None,
-    lr: Annotated[
-        float | None, typer.Option(help="Learning rate of Adam (default: 0.01)", rich_help_panel="Training")
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="Of Adam (default: 0.0005)", rich_help_panel="Training")
-    ] = None,
-    rest_weight_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Of the parameters that the model leaves out of weight decay (default: 0)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    clip_norm: Annotated[
-        float | None,
-        typer.Option(help="Bound on the gradient's norm (default: none)", rich_help_panel="Training"),
-    ] = None,
-    inductive: Annotated[
-        bool | None,
-        typer.Option(
-            help="Train on the training nodes and the edges between them, evaluate on the whole graph (default: no)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            help="Seeds of a batch: nodes or clusters (default: each sampler's own)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    num_workers: Annotated[
-        int | None, typer.Option(help="Threads that sample ahead (default: 0)", rich_help_panel="Training")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="Threads of torch (default: all cores)", rich_help_panel="Training")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda (default: cpu)", rich_help_panel="Training")] = None,
-    history_dtype: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows of histories: float32, float16, bfloat16 or int8 (default: float32)", rich_help_panel="Training"
-        ),
-    ] = None,
-    history_placement: Annotated[
-        str | None,
-        typer.Option(
-            help="Where histories are: host, shared, file, pinned or device (default: host)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
-    history_ahead: Annotated[
-        bool | None,
-        typer.Option(
-            help="Ask for the next batch's history rows during the backward pass (default: yes)",
-            rich_help_panel="Training",
-        ),
-    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run those cells again that failed earlier.")
     ] = False,
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Print one plain line a cell instead of bars.")
     ] = False,
+    settings: dict[str, Any] | None = None,
 ) -> None:
     """Train the same model under several samplers; leave a table and curves of accuracy against time.
 
@@ -171,12 +100,8 @@ def compare(
     Exit status: 0 if all cells finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C.
     """
     flags = {
-        "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds,
-        "out": out, "epochs": epochs, "hidden": hidden, "layers": layers, "dropout": dropout, "norm": norm,
-        "lr": lr, "weight_decay": weight_decay, "rest_weight_decay": rest_weight_decay, "clip_norm": clip_norm,
-        "inductive": inductive, "batch_size": batch_size, "num_workers": num_workers, "threads": threads,
-        "device": device, "history_dtype": history_dtype, "history_placement": history_placement,
-        "history_ahead": history_ahead,
+        "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds, "out": out,
+        **(settings or {}),
     }  # fmt: skip
     outcome = _compare(specification, flags, retry_failed, not no_progress)
     raise typer.Exit(1 if outcome.failed else 0)

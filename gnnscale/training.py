@@ -14,13 +14,14 @@ from torch import Tensor, nn
 
 from gnnscale.batch import logits_of
 from gnnscale.checkpoint import SavedRun
-from gnnscale.checks import check_at_least, check_flag, check_number
+from gnnscale.checks import check_flag, check_number
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import Evaluator, scores
 from gnnscale.freed_memory import keep_freed_memory
 from gnnscale.history import FeatureStore, HistoryStore, Traffic
 from gnnscale.loader import DataLoader
+from gnnscale.stopping import StopRules
 
 
 def default_batch_size(sampler: Any) -> int | None:
@@ -84,6 +85,12 @@ class Point:
         The part of ``history_seconds`` in which training waited for rows.
     history_bytes_pulled, history_bytes_pushed : int
         Bytes of rows read from histories and written to them in training steps, as stored, cumulative.
+    steps : int
+        Optimiser steps, cumulative.
+    edges : int
+        Edges that the layers of training added up, cumulative: the work.
+    evaluation_seconds : float
+        Exact evaluation, which is not in ``train_seconds``, cumulative.
     """
 
     epoch: int
@@ -103,6 +110,9 @@ class Point:
     history_wait_seconds: float = 0.0
     history_bytes_pulled: int = 0
     history_bytes_pushed: int = 0
+    steps: int = 0
+    edges: int = 0
+    evaluation_seconds: float = 0.0
 
 
 @dataclass
@@ -115,10 +125,13 @@ class TrainingResult:
         One an epoch.
     prepare_seconds : float
         One-off preparation: graph arrays, partitions, the first fill of histories.
+    stopped : str
+        What ended the run: ``"epochs"``, ``"seconds"``, ``"patience"`` or ``"target"``.
     """
 
     points: list[Point] = field(default_factory=list)
     prepare_seconds: float = 0.0
+    stopped: str = ""
 
     @property
     def best(self) -> Point:
@@ -134,6 +147,9 @@ def train(
     sampler: Any,
     *,
     epochs: int,
+    max_seconds: float | None = None,
+    patience: int | None = None,
+    target: float | None = None,
     batch_size: int | None = None,
     lr: float = 0.01,
     weight_decay: float = 5e-4,
@@ -164,7 +180,13 @@ def train(
     sampler : Sampler
         As for :class:`gnnscale.DataLoader`.
     epochs : int
-        Passes over the training nodes.
+        Passes over the training nodes, the most that there are.
+    max_seconds : float, optional
+        Ends the run after the epoch in which ``train_seconds`` reach it.
+    patience : int, optional
+        Ends the run after so many epochs in a row without a strictly better validation metric.
+    target : float, optional
+        Ends the run when the validation metric, a fraction, reaches it.
     batch_size : int, optional
         Seeds a batch; the sampler's ``default_batch_size``, or 512 where it has none.
     lr, weight_decay : float
@@ -219,7 +241,7 @@ def train(
         raise TypeError(f"model is of type {type(model).__name__}; pass a torch.nn.Module, such as gs.nn.GCN(...)")
     if not isinstance(data, Dataset):
         raise TypeError(f"data is of type {type(data).__name__}; pass a gnnscale.Dataset, such as gs.load('cora')")
-    epochs = check_at_least("epochs", epochs, 1)
+    rules = StopRules(epochs, max_seconds, patience, target)
     check_number("lr", lr)
     check_number("weight_decay", weight_decay)
     check_number("rest_weight_decay", rest_weight_decay)
@@ -286,11 +308,15 @@ def train(
     last = result.points[-1] if result.points else None
     train_seconds = last.train_seconds if last else 0.0
     wait_seconds = last.wait_seconds if last else 0.0
+    evaluation_seconds = last.evaluation_seconds if last else 0.0
+    steps, edges = (last.steps, last.edges) if last else (0, 0)
     traffic = _Traffic(loader, last)
-    for epoch in range(len(result.points) + 1, epochs + 1):
+    while (stopped := rules.met(result.points)) is None:
+        epoch = len(result.points) + 1
         traffic.leave_out()
-        seconds, waited, loss = _epoch(model, loader, optimizer, clip_norm, clock)
+        seconds, waited, loss, made, summed = _epoch(model, loader, optimizer, clip_norm, clock)
         train_seconds, wait_seconds = train_seconds + seconds, wait_seconds + waited
+        steps, edges = steps + made, edges + summed
         if not math.isfinite(loss):
             raise FloatingPointError(f"the loss became {loss} in epoch {epoch}; try a smaller lr or clip_norm=1.0")
         columns = traffic.columns()
@@ -302,9 +328,11 @@ def train(
             refreshed.flush()
             clock.seconds["history"] += now(loader.device) - start
             train_seconds += now(loader.device) - start
+        start = now(loader.device)
         if logits is None or inductive:
             logits = evaluator.infer(model)
         measured = scores(data, logits)
+        evaluation_seconds += now(loader.device) - start
         point = Point(
             epoch=epoch,
             train_seconds=train_seconds,
@@ -318,6 +346,9 @@ def train(
             val=measured["val"],
             test=measured["test"],
             **columns,
+            steps=steps,
+            edges=edges,
+            evaluation_seconds=evaluation_seconds,
         )
         result.points.append(point)
         if saved is not None:
@@ -325,6 +356,7 @@ def train(
             saved.write({"seconds": clock.seconds, "prepare_seconds": result.prepare_seconds, "points": points})
         if on_point is not None:
             on_point(point)
+    result.stopped = stopped
     return result
 
 
@@ -374,9 +406,10 @@ def _epoch(
     optimizer: torch.optim.Optimizer,
     clip_norm: float | None,
     clock: Clock,
-) -> tuple[float, float, float]:
-    """One pass: its seconds, those that it waited for batches, and its mean loss."""
+) -> tuple[float, float, float, int, int]:
+    """One pass: its seconds, those that it waited for batches, its mean loss, its steps and the edges summed."""
     model.train()
+    edges = 0
     losses: list[Tensor] = []
     waited = 0.0
     start = now(loader.device)
@@ -394,6 +427,7 @@ def _epoch(
             nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
         optimizer.step()
         losses.append(loss.detach())
+        edges += batch.num_edges
         clock.add(batch.clock)
     # What is still on its way is part of the epoch.
     for store in (loader.history, loader.gradients):
@@ -403,4 +437,4 @@ def _epoch(
     if not losses:
         raise ValueError("the epoch had no batch; lower batch_size, or do not drop the last batch")
     mean = torch.stack(losses).mean().item()
-    return now(loader.device) - start, waited, mean
+    return now(loader.device) - start, waited, mean, len(losses), edges

@@ -27,7 +27,7 @@ def run_cell(send: Send, cell: Cell) -> None:
     """Train one model with one sampler.
 
     Sends ``("stage", text)`` as the work proceeds, ``("point", values, peak_memory_mb)`` after each
-    epoch, and ``("end", prepare_seconds, peak_memory_mb)``.
+    epoch, and ``("end", prepare_seconds, peak_memory_mb, stopped)``.
 
     Raises
     ------
@@ -35,8 +35,8 @@ def run_cell(send: Send, cell: Cell) -> None:
         The loss is no longer a finite number.
     """
     training = cell.training
-    if training["threads"] is not None:
-        torch.set_num_threads(training["threads"])
+    if cell.budget.get("threads") is not None:
+        torch.set_num_threads(cell.budget["threads"])
     send(("stage", "loading"))
     data = load(cell.dataset.name, cell.data_dir, split=cell.split, **cell.dataset.arguments)
     # The same seed before every model: all samplers start from the same weights.
@@ -51,10 +51,10 @@ def run_cell(send: Send, cell: Cell) -> None:
         send(("point", asdict(point), peak_memory_mb()))
 
     send(("stage", "preparing"))
-    settings = {name: value for name, value in training.items() if name != "threads"}
+    settings = dict(training)
     with _history(settings, sampler, num_nodes) as history:
         result = train(model, data, sampler, seed=cell.seed, on_point=on_point, history=history, **settings)
-    send(("end", result.prepare_seconds, peak_memory_mb()))
+    send(("end", result.prepare_seconds, peak_memory_mb(), result.stopped))
 
 
 def nodes_seen(training: dict[str, Any], data: Dataset) -> int:

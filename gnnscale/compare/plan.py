@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gnnscale.compare.settings import BUDGET_OF_RESULT
 from gnnscale.plugins import is_file_choice
 
 if TYPE_CHECKING:
@@ -65,7 +66,10 @@ class Facts:
 
 @dataclass(frozen=True)
 class Cell:
-    """One (dataset, model, sampler, seed, settings): the unit of running, resuming and failing."""
+    """One (dataset, model, sampler, seed, settings): the unit of running, resuming and failing.
+
+    ``budget`` holds what it may use, as in :data:`~gnnscale.compare.settings.BUDGET`.
+    """
 
     dataset: Choice
     model: Choice
@@ -74,6 +78,7 @@ class Cell:
     training: dict[str, Any]
     data_dir: Path | None
     facts: Facts
+    budget: dict[str, Any] = field(default_factory=dict)
 
     @property
     def split(self) -> int:
@@ -82,7 +87,7 @@ class Cell:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Everything that decides the result; a cell with the same settings is the same cell.
+        """Everything that was asked for. What of it decides the result makes the cell: its name is a hash of that.
 
         The data counts by its content, and so does a sampler in a file: a folder may move, and a changed file is
         never mistaken for the old one.
@@ -100,12 +105,18 @@ class Cell:
             "sampler_arguments": self.sampler.arguments,
             "seed": self.seed,
             "training": self.training,
+            "budget": self.budget,
         }
 
     @property
     def file_name(self) -> str:
-        """A readable name and a hash of :attr:`settings`, without an ending."""
+        """A readable name and a hash of :attr:`settings`, without an ending.
+
+        Left out is where the data came from, and the budget of memory and time: a cell that finished within one would
+        be the same under another.
+        """
         settings = {key: value for key, value in self.settings.items() if key != "dataset"}
+        settings["budget"] = {key: self.budget[key] for key in BUDGET_OF_RESULT if key in self.budget}
         text = json.dumps(settings, sort_keys=True, default=repr)
         names = f"{Path(self.dataset.name).stem} {self.model.name} {self.sampler.short_name} seed{self.seed}"
         readable = re.sub(r"[^A-Za-z0-9]+", "-", names).strip("-").lower()
@@ -143,6 +154,7 @@ def make_cells(specification: Specification, facts: Mapping[str, Facts]) -> list
                     combination.training,
                     specification.data_dir,
                     facts[dataset.label],
+                    specification.budget,
                 )
                 for combination in combinations
                 if seed in combination.seeds

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,24 @@ COLUMNS: dict[str, Column] = {
     "history_bytes_pushed": Column(
         pa.int64(), "history rows written in training steps, as stored, cumulative", "bytes"
     ),
+    "steps": Column(pa.int64(), "optimiser steps, cumulative"),
+    "edges": Column(pa.int64(), "edges that the layers of training added up, cumulative: the work"),
+    "evaluation_seconds": Column(
+        pa.float64(), "exact evaluation after each epoch, which is not in train_seconds", "seconds, cumulative"
+    ),
+    "peak_device_memory_mb": Column(
+        pa.float64(), "largest memory allocated on the GPU; empty on the CPU", "10^6 bytes"
+    ),
+    "outcome": Column(pa.string(), "of the whole run: ok, out_of_memory, diverged, timeout, crashed or raised"),
+    "stopped": Column(pa.string(), "what ended a run whose outcome is ok: epochs, seconds, patience or target"),
+    "started": Column(pa.timestamp("us", tz="UTC"), "when the run began"),
+    "machine": Column(
+        pa.string(), "versions, commit, CPU, cores, memory, GPU, system, backend and command of the run", "JSON"
+    ),
 }
+
+#: The columns that files of earlier versions lack; they are empty when such a file is read.
+NEWER = ("steps", "edges", "evaluation_seconds", "peak_device_memory_mb", "outcome", "stopped", "started", "machine")
 
 SCHEMA = pa.schema(
     [
@@ -92,7 +110,14 @@ SCHEMA = pa.schema(
 
 
 def cell_frame(
-    cell: Cell, points: list[dict[str, Any]], status: str, prepare_seconds: float, peak_memory_mb: float
+    cell: Cell,
+    points: list[dict[str, Any]],
+    status: str,
+    prepare_seconds: float,
+    peak_memory_mb: float,
+    *,
+    stopped: str | None = None,
+    started: datetime | None = None,
 ) -> pd.DataFrame:
     """Make the rows of one finished cell: its points, or one row of epoch 0 where it has none."""
     frame = pd.DataFrame(points or [{"epoch": 0}]).assign(
@@ -108,6 +133,9 @@ def cell_frame(
         num_edges=cell.facts.num_edges,
         split=cell.split,
         settings=json.dumps(cell.settings, sort_keys=True, default=repr),
+        outcome="ok" if status == "ok" else "raised" if status.startswith("failed: ") else "crashed",
+        stopped=stopped,
+        started=pd.to_datetime(pd.Series([started] * max(len(points), 1)), utc=True),
     )
     # A column of lists cannot be made of the floats that stand for missing ones.
     return frame.reindex(columns=list(COLUMNS)).astype({"staleness_histogram": object})
@@ -129,7 +157,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a curve point, with the columns of :data:`COLUMNS`.
+        One row a curve point, with the columns of :data:`COLUMNS`; empty values for those of :data:`NEWER` in a file
+        of an earlier version.
 
     Raises
     ------
@@ -142,12 +171,15 @@ def read_results(path: str | Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"there are no results at {str(path)!r}; `gnnscale compare` writes them.")
     try:
-        frame = pq.read_table(path).to_pandas()
+        table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet ({error}); delete it and compare again.") from None
-    if missing := [name for name in COLUMNS if name not in frame]:
-        raise ValueError(f"{path} lacks the columns {', '.join(missing)}; delete it and compare again.")
-    return frame
+    missing = [name for name in COLUMNS if name not in table.schema.names]
+    if foreign := [name for name in missing if name not in NEWER]:
+        raise ValueError(f"{path} lacks the columns {', '.join(foreign)}; delete it and compare again.")
+    for name in missing:
+        table = table.append_column(name, pa.nulls(len(table), COLUMNS[name].type))
+    return table.to_pandas()
 
 
 def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -61,6 +62,8 @@ class _Curve:
     points: list[dict[str, Any]] = field(default_factory=list)
     prepare_seconds: float = math.nan
     peak_memory_mb: float = math.nan
+    stopped: str | None = None
+    started: datetime = field(default_factory=lambda: datetime.now(timezone.utc))
 
     def __call__(self, message: tuple[Any, ...]) -> None:
         match message:
@@ -70,8 +73,8 @@ class _Curve:
                 self.points.append(point)
                 self.peak_memory_mb = memory
                 self.display.point(point)
-            case ("end", seconds, memory):
-                self.prepare_seconds, self.peak_memory_mb = seconds, memory
+            case ("end", seconds, memory, stopped):
+                self.prepare_seconds, self.peak_memory_mb, self.stopped = seconds, memory, stopped
 
 
 def check(specification: Specification) -> dict[str, Facts]:
@@ -155,7 +158,10 @@ def run_cells(
             curve = _Curve(display)
             log = folder / f"{cell.file_name}.log"
             status = run_in_process(target, (cell,), log, curve)
-            frame = cell_frame(cell, curve.points, status, curve.prepare_seconds, curve.peak_memory_mb)
+            frame = cell_frame(
+                cell, curve.points, status, curve.prepare_seconds, curve.peak_memory_mb,
+                stopped=curve.stopped, started=curve.started,
+            )  # fmt: skip
             write_results(frame, folder / f"{cell.file_name}.parquet")
             display.end(cell, frame)
             frames[i] = frame

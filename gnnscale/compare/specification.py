@@ -14,7 +14,7 @@ from gnnscale.compare.cases import KINDS, Case, names_of, read_cases, settle
 from gnnscale.compare.names import did_you_mean
 from gnnscale.compare.parse import format_choice, parse_choice, parse_seeds, split_list, split_name
 from gnnscale.compare.plan import Choice, Combination
-from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
+from gnnscale.compare.settings import BUDGET, MODEL, PER_SAMPLER, TRAINING, problem_with
 from gnnscale.data import dataset_names
 from gnnscale.nn import MODELS
 from gnnscale.nn.models import settings_of
@@ -44,6 +44,7 @@ class Specification:
     samplers: list[Choice]
     seeds: list[int]
     training: dict[str, Any]
+    budget: dict[str, Any]
     out: Path
     data_dir: Path | None
     combinations: list[Combination] = field(default_factory=list)
@@ -62,8 +63,9 @@ def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specifica
         A TOML file; None where the flags say everything.
     flags : mapping of str to object
         ``datasets``, ``models``, ``samplers``, ``seeds`` (text, as in the command line), ``out``,
-        ``data_dir``, and the settings of :data:`~gnnscale.compare.settings.TRAINING` and
-        :data:`~gnnscale.compare.settings.MODEL`. Those that are None were not given.
+        ``data_dir``, and the settings of :data:`~gnnscale.compare.settings.TRAINING`,
+        :data:`~gnnscale.compare.settings.MODEL` and :data:`~gnnscale.compare.settings.BUDGET`. Those that are None
+        were not given.
 
     Returns
     -------
@@ -103,7 +105,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 class _Reader:
     """Reads one specification, gathering problems instead of stopping at the first."""
 
-    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", *KINDS, "case")
+    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", "budget", *KINDS, "case")
 
     def __init__(self, file: dict[str, Any], flags: dict[str, Any], path: Path | None) -> None:
         self.file, self.flags, self.path = file, flags, path
@@ -122,8 +124,9 @@ class _Reader:
         ]
         datasets, models, samplers = choices.values()
         return Specification(
-            datasets, models, samplers, seeds, training, self.out(datasets), self.folder("data_dir"), combinations
-        )
+            datasets, models, samplers, seeds, training, self.budget(), self.out(datasets), self.folder("data_dir"),
+            combinations,
+        )  # fmt: skip
 
     def cases(self, choices: dict[str, list[Choice]]) -> list[Case]:
         known = {kind: {name for choice in some for name in names_of(choice)} for kind, some in choices.items()}
@@ -155,7 +158,9 @@ class _Reader:
     def training(self) -> dict[str, Any]:
         table = self.table("train")
         for name in table:
-            if name not in TRAINING or name == "epochs":
+            if name == "threads":
+                self.problems.append("threads stands in [budget] now, and no more in [train]; move it there.")
+            elif name not in TRAINING or name == "epochs":
                 known = [name for name in TRAINING if name != "epochs"]
                 self.problems.append(f"unknown key {name!r} in [train]: {did_you_mean(name, known)}")
         top = {"epochs": self.file["epochs"]} if "epochs" in self.file else {}
@@ -166,6 +171,16 @@ class _Reader:
                 values[name] = chosen[name]
                 self.check(name, chosen[name], TRAINING)
         return values
+
+    def budget(self) -> dict[str, Any]:
+        table = self.table("budget")
+        self.problems += [f"unknown key {name!r} in [budget]: {did_you_mean(name, BUDGET)}"
+                          for name in table if name not in BUDGET]  # fmt: skip
+        chosen = {**table, **{name: self.flags[name] for name in BUDGET if name in self.flags}}
+        for name in BUDGET:
+            if name in chosen:
+                self.check(name, chosen[name], BUDGET)
+        return {name: chosen.get(name, setting.default) for name, setting in BUDGET.items()}
 
     def seeds(self) -> list[int]:
         try:

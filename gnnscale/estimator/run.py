@@ -83,8 +83,8 @@ def run(
         If a sampler does not fit the model or the graph: before anything is measured. Also if all of them fail.
     """
     training = specification.training
-    if training["threads"] is not None:
-        torch.set_num_threads(training["threads"])
+    if specification.budget["threads"] is not None:
+        torch.set_num_threads(specification.budget["threads"])
     dataset, model_choice = specification.datasets[0], specification.models[0]
     data = load(dataset.name, specification.data_dir, **dataset.arguments)
     layers = model_choice.arguments["layers"]

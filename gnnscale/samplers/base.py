@@ -87,9 +87,13 @@ class Sample:
         """
         return []
 
+    def num_edges(self, num_layers: int) -> int:
+        """How many edges a model of ``num_layers`` adds up for this batch, over all its layers."""
+        return sum(a.hop.indices.numel() for a in self.spread(num_layers))
+
     def touched(self, num_layers: int) -> tuple[int, int]:
         """How many nodes' rows a model of ``num_layers`` reads for this batch, and how many edges it adds up."""
-        return self.nodes.numel(), sum(a.hop.indices.numel() for a in self.spread(num_layers))
+        return self.nodes.numel(), self.num_edges(num_layers)
 
     def to(self, device: torch.device) -> Sample:
         """The same with adjacencies and loss weights on a device; ids of nodes stay on the CPU."""

@@ -234,9 +234,8 @@ class LMCSample(HaloSample):
 
     layer_class = LMCLayer
 
-    def touched(self, num_layers: int) -> tuple[int, int]:
-        nodes, edges = super().touched(num_layers)
-        return nodes, edges + self.halo.hop.indices.numel()  # the last layer's halo, for its gradient
+    def num_edges(self, num_layers: int) -> int:
+        return super().num_edges(num_layers) + self.halo.hop.indices.numel()  # the last layer's halo, for its gradient
 
     def to(self, device: torch.device) -> LMCSample:
         return replace(cast(LMCSample, super().to(device)), beta=self.beta.to(device))

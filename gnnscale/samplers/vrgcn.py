@@ -284,10 +284,12 @@ class ControlledSample(Sample):
             return []
         return [self.nodes[: self.adjacencies[table + 1].num_src], self.neighborhoods[table][0]]
 
+    def num_edges(self, num_layers: int) -> int:
+        return super().num_edges(num_layers) + sum(a.hop.indices.numel() for _, a in self.neighborhoods)
+
     def touched(self, num_layers: int) -> tuple[int, int]:
-        _, edges = super().touched(num_layers)
         nodes = torch.cat([self.nodes, *(nodes for nodes, _ in self.neighborhoods)]).unique()
-        return nodes.numel(), edges + sum(a.hop.indices.numel() for _, a in self.neighborhoods)
+        return nodes.numel(), self.num_edges(num_layers)
 
     def to(self, device: torch.device) -> ControlledSample:
         return replace(

@@ -23,6 +23,7 @@ def make_cell(sampler="full", seed=0, **changes):
         "training": TRAINING,
         "data_dir": None,
         "facts": FACTS,
+        "budget": {"threads": None, "memory_gb": None, "cell_seconds": None},
     }
     return Cell(**{**values, **changes})
 
@@ -40,7 +41,7 @@ def learn(send, cell):
     send(("stage", "preparing"))
     for epoch in (1, 2, 3):
         send(("point", point(cell.seed, epoch), 100.0 + epoch))
-    send(("end", 0.5, 110.0))
+    send(("end", 0.5, 110.0, "epochs"))
 
 
 def learn_or_fail(send, cell):

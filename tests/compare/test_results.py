@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gnnscale.compare.results import (
     COLUMNS,
+    NEWER,
     SUMMARY_COLUMNS,
     cell_frame,
     concatenate,
@@ -17,7 +18,7 @@ from gnnscale.compare.results import (
     summarise,
     write_results,
 )
-from gnnscale.compare.settings import MODEL, TRAINING
+from gnnscale.compare.settings import BUDGET, MODEL, TRAINING
 from gnnscale.compare.specification import read_specification
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
@@ -95,9 +96,19 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
         read_results(tmp_path / "other.parquet")
 
 
+def test_files_of_earlier_versions_are_read_with_empty_values(tmp_path):
+    rows = concatenate([frame("full", 0, [0.5], [0.4])])
+    rows.drop(columns=list(NEWER)).to_parquet(tmp_path / "old.parquet")
+    old = read_results(tmp_path / "old.parquet")
+    assert set(old) == set(COLUMNS)
+    assert old[list(NEWER)].isna().all(axis=None)
+    write_results(concatenate([old, rows]), tmp_path / "both.parquet")
+    assert read_results(tmp_path / "both.parquet")["outcome"].isna().tolist() == [True, False]
+
+
 def test_the_page_documents_every_setting_in_the_same_words():
     text = DOCUMENT.read_text()
-    for name, setting in {**TRAINING, **MODEL}.items():
+    for name, setting in {**TRAINING, **MODEL, **BUDGET}.items():
         default = "" if setting.default is None else setting.default
         row = f"| `{name}` | {setting.meaning} | {setting.allowed} | {default} |"
         assert row in text or name == "epochs"

@@ -113,6 +113,10 @@ def test_everything_wrong_is_told_at_once(tmp_path):
         lr = -1
         learning_rate = 1
         device = "tpu"
+        threads = 2
+        [budget]
+        thread = 2
+        memory_gb = 0
         [model]
         dropout = 1.0
         hiden = 3
@@ -135,10 +139,13 @@ def test_everything_wrong_is_told_at_once(tmp_path):
         "dropout is 1.0",
         "'hiden'",
         "out is 7",
+        "threads stands in [budget] now",
+        "unknown key 'thread' in [budget]: did you mean 'threads'?",
+        "memory_gb is 0; it must be a number above 0",
     ):
         assert sum(part in problem for problem in found) == 1, (part, found)
     assert all("\n" not in problem for problem in found)
-    assert len(found) == len(set(found)) == 15
+    assert len(found) == len(set(found)) == 18
 
 
 @pytest.mark.parametrize("seeds", ["0", "x", "", "1.5", "3,3", "-1"])
@@ -186,11 +193,16 @@ def test_the_name_of_a_cells_file_changes_with_every_setting_and_with_nothing_el
         make_cell(model=Choice("gcn", {"layers": 3}, "gcn")),
         make_cell(training={**cell.training, "lr": 0.02}),
         make_cell(facts=Facts(10, 20, 2, "accuracy", "d2")),
+        make_cell(budget={**cell.budget, "threads": 2}),
     ]
-    assert len({other.file_name for other in [cell, *others]}) == 7
+    assert len({other.file_name for other in [cell, *others]}) == 8
     assert cell.file_name.startswith("toy-gcn-full-seed0-")
     moved = make_cell(sampler=Choice("full", {}, "full(renamed)"), data_dir=Path("elsewhere"))
     assert moved.file_name == cell.file_name
+    # What a cell came to within one bound, it would come to within another.
+    bounded = make_cell(budget={**cell.budget, "memory_gb": 2.0, "cell_seconds": 60.0})
+    assert bounded.file_name == cell.file_name
+    assert bounded.settings["budget"]["memory_gb"] == 2.0
 
 
 def test_the_demo_is_a_valid_specification():
