@@ -15,7 +15,7 @@ from gnnscale.compare.flags import with_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from gnnscale.compare.runner import Outcome
+    from gnnscale.compare.outputs import Outcome
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -115,14 +115,15 @@ def _compare(path: Path | None, flags: dict[str, Any], retry_failed: bool, progr
             from gnnscale.compare.process import start_server
 
             start_server()
+            from gnnscale.compare.outputs import write_outcome
             from gnnscale.compare.plan import make_cells
-            from gnnscale.compare.runner import check, run_cells, write_outcome
+            from gnnscale.compare.runner import check, run_cells
             from gnnscale.compare.specification import read_specification
 
             specification = read_specification(path, flags)
             cells = make_cells(specification, check(specification))
         where = specification.out
-        from gnnscale.compare.display import LiveDisplay, PlainDisplay, summary_tables
+        from gnnscale.compare.display import LiveDisplay, PlainDisplay
 
         with (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
             results = run_cells(cells, where, display, retry_failed=retry_failed)
@@ -133,11 +134,17 @@ def _compare(path: Path | None, flags: dict[str, Any], retry_failed: bool, progr
         raise typer.Exit(130) from None
     except (ValueError, TypeError, OSError) as error:
         _refuse(error)
+    _tell(outcome, console)
+    return outcome
+
+
+def _tell(outcome: Outcome, console: Console) -> None:
+    from gnnscale.compare.tables import summary_tables
+
     for table in summary_tables(outcome.summary):
         console.print(table)
     for file in outcome.files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
-    return outcome
 
 
 @app.command()

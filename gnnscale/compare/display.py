@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from gnnscale.compare.plan import Cell
 from gnnscale.compare.plots import METRIC_NAMES
-from gnnscale.compare.results import at_best_epochs
+from gnnscale.compare.summary import at_best_epochs
 
 
 class PlainDisplay:
@@ -125,54 +121,5 @@ def _outcome(rows: pd.DataFrame) -> str:
     metric = METRIC_NAMES.get(run["metric"], run["metric"])
     return (
         f"test {metric} {100 * run['test']:.2f} % at epoch {int(run['epoch'])}, "
-        f"{run['total_seconds']:.2f} s of training"
+        f"{run['total_train_seconds']:.2f} s of training"
     )
-
-
-def summary_tables(summary: pd.DataFrame) -> Iterator[Table]:
-    """Lay a summary out for reading: a table a dataset and model, metrics in percent, mean ± deviation.
-
-    Parameters
-    ----------
-    summary : pandas.DataFrame
-        As :func:`~gnnscale.compare.results.summarise` makes it.
-
-    Yields
-    ------
-    rich.table.Table
-        Narrow enough for a terminal of 80 columns, as long as names are short and all is well.
-    """
-    for (dataset, model), group in summary.groupby(["dataset", "model"], sort=False):
-        metric = METRIC_NAMES.get(group["metric"].iloc[0], group["metric"].iloc[0])
-        table = Table(
-            title=f"{dataset}, {model}: {metric} in %, mean ± standard deviation over seeds",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
-        )
-        table.add_column("sampler")
-        for name in ("seeds", "test", "val", "best\nepoch", "seconds\n/ epoch", "train\nseconds",
-                     "prepare\nseconds", "peak\nMB"):  # fmt: skip
-            table.add_column(name, justify="right", no_wrap=True)
-        failures = bool((group["status"] != "ok").any())
-        if failures:
-            table.add_column("status", overflow="fold")
-        for row in group.to_dict("records"):
-            spread = f" ± {100 * row['test_std']:.2f}" if pd.notna(row["test_std"]) else ""
-            cells = [
-                row["sampler"],
-                str(row["seeds"]),
-                _number(100 * row["test_mean"], ".2f") + spread,
-                _number(100 * row["val_mean"], ".2f"),
-                _number(row["best_epoch"], ".0f"),
-                _number(row["seconds_per_epoch"], ".4f"),
-                _number(row["train_seconds"], ".2f"),
-                _number(row["prepare_seconds"], ".2f"),
-                _number(row["peak_memory_mb"], ",.0f"),
-            ]
-            table.add_row(*(escape(cell) for cell in (*cells, *([row["status"]] if failures else []))))
-        yield table
-
-
-def _number(value: float, form: str) -> str:
-    return format(value, form) if pd.notna(value) else "–"

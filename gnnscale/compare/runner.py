@@ -1,4 +1,4 @@
-"""Runs the cells of a comparison that are missing, keeps each result as it comes, and draws."""
+"""Runs the cells of a comparison that are missing, and keeps each result as it comes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ import pandas as pd
 
 from gnnscale.compare.cell import check_dataset, run_cell
 from gnnscale.compare.plan import Cell, Facts
-from gnnscale.compare.plots import draw_curves
 from gnnscale.compare.process import run_in_process
 from gnnscale.compare.results import (
     cell_frame,
     concatenate,
     read_cell,
-    summarise,
     write_results,
-    write_summary,
 )
 from gnnscale.compare.specification import Specification, SpecificationError
 
@@ -43,15 +40,6 @@ class Display(Protocol):
 
     def end(self, cell: Cell, rows: pd.DataFrame) -> None:
         """The cell has ended, well or not."""
-
-
-@dataclass
-class Outcome:
-    """What a comparison came to: the summary, how many runs failed, and the files written."""
-
-    summary: pd.DataFrame
-    failed: int
-    files: list[Path]
 
 
 @dataclass
@@ -166,16 +154,3 @@ def run_cells(
             display.end(cell, frame)
             frames[i] = frame
     return concatenate(frame for frame in frames if frame is not None)
-
-
-def write_outcome(results: pd.DataFrame, out: Path) -> Outcome:
-    """Write results.parquet, summary.csv and the figures of a comparison."""
-    summary = summarise(results)
-    files = [out / name for name in ("results.parquet", "summary.csv", "accuracy_vs_time.png",
-                                     "accuracy_vs_epoch.png")]  # fmt: skip
-    write_results(results, files[0])
-    write_summary(summary, files[1])
-    draw_curves(results, files[2], x="train_seconds")
-    draw_curves(results, files[3], x="epoch")
-    runs = results.drop_duplicates(["dataset", "model", "sampler", "seed"])
-    return Outcome(summary, int((runs["status"] != "ok").sum()), files)
