@@ -40,7 +40,7 @@ def one_run(dataset, model, sampler, seed, *, epochs=5, speed=1.0, status="ok", 
         "wait_seconds": 0.6 * seconds, "history_seconds": 0.0 * seconds, "compute_seconds": 0.4 * seconds,
         "history_wait_seconds": 0.0 * seconds, "evaluation_seconds": 0.1 * seconds,
     }  # fmt: skip
-    return pd.DataFrame(points if epochs else dict.fromkeys(points, [np.nan]) | {"epoch": [0]}).assign(
+    return pd.DataFrame(points if epochs else {name: [np.nan] for name in points} | {"epoch": [0]}).assign(
         dataset=dataset,
         model=model,
         sampler=sampler,

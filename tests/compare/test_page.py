@@ -182,11 +182,11 @@ def test_it_loads_in_silence_and_asks_for_nothing(opened, report):
     assert opened.page.locator("#lead").inner_text() == "2 datasets, 1 model, 4 samplers, 4 seeds: 2 of 20 runs failed."
 
 
-def test_curves_are_means_over_the_seeds_that_finished(opened):
+def test_curves_are_medians_over_the_seeds_that_finished(opened):
     plotted = opened.plotted()
     assert plotted["names"] == ["full", "neighbor", "gas"]
     np.testing.assert_allclose(plotted["x"], [np.arange(1, 6), 2 * np.arange(1, 6), 3 * np.arange(1, 6)])
-    # Seeds 0, 1 and 2 lie a hundredth apart; the diverged seed 3 is not in the mean.
+    # Seeds 0, 1 and 2 lie a hundredth apart; the diverged seed 3 is not in the median.
     np.testing.assert_allclose(plotted["y"], [51 + 5 * np.arange(1, 6)] * 3)
 
 
@@ -236,7 +236,7 @@ def test_seeds_datasets_and_smoothing_are_chosen(opened):
     assert len([name for name in plotted["names"] if name == "full"]) == 3
     # The diverged run with its two points, and the cross at its end.
     assert [len(x) for name, x in zip(plotted["names"], plotted["x"], strict=True) if name == "gas"] == [5, 5, 5, 2, 1]
-    page.select_option("#lines", "error")
+    page.select_option("#lines", "range")
     page.locator("#chips-dataset").get_by_text("cora", exact=True).click()
     assert page.locator(".plot").count() == 1
     page.locator("#chips-dataset").get_by_text("cora", exact=True).click()
@@ -289,7 +289,7 @@ def test_harmful_texts_are_texts(opened):
     page = opened.page
     assert EVIL_NAME in opened.column("sampler")
     page.select_option("#lines", "seeds")
-    page.select_option("#lines", "error")
+    page.select_option("#lines", "range")
     assert page.evaluate("document.querySelectorAll('img[src=x], b[onclick], main script').length") == 0
     assert page.evaluate("document.querySelectorAll('script').length") == 3
     assert opened.trouble == []

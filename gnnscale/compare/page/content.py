@@ -11,17 +11,21 @@ import numpy as np
 import pandas as pd
 
 from gnnscale._version import __version__
+from gnnscale.compare.draw_stages import LOOK, WORDS, stages_of
 from gnnscale.compare.page import curves
 from gnnscale.compare.page import folder as files
-from gnnscale.compare.plots import styles
+from gnnscale.compare.plots import dashes, styles
+from gnnscale.compare.statistics import paired, places
+from gnnscale.compare.summary import RUN, summarise
 
 #: Settings that say which cell this is; they are not what its run was set to.
 _IDENTITY = {"dataset", "model", "sampler", "seed", "split", "data", "sampler_digest"}
 
-_DASHES = {"-": "solid", "--": "dash", "-.": "dashdot", ":": "dot"}
+#: Matplotlib's markers in plotly's words.
 _MARKERS = {
-    "o": "circle", "s": "square", "^": "triangle-up", "D": "diamond", "v": "triangle-down", "P": "cross", "X": "x",
-    "*": "star",
+    "o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "<": "triangle-left", ">": "triangle-right",
+    "D": "diamond", "d": "diamond-tall", "P": "cross", "X": "x", "*": "star", "p": "pentagon", "h": "hexagon2",
+    "H": "hexagon", "8": "octagon",
 }  # fmt: skip
 
 
@@ -46,9 +50,7 @@ def content(
     dict
         Of lists, dicts, strings, finite numbers, booleans and None alone.
     """
-    from gnnscale.compare.statistics import paired
-    from gnnscale.compare.summary import summarise
-
+    summary = summarise(results, target=target, count_preparation=count_preparation)
     samplers = [str(name) for name in dict.fromkeys(results["sampler"])]
     return {
         "title": folder.resolve().name,
@@ -57,7 +59,13 @@ def content(
         "panels": curves.panels(results, target),
         "runs": curves.runs(results),
         "count_preparation": count_preparation,
-        "summary": _records(summarise(results, target=target, count_preparation=count_preparation)),
+        "places": int(places(results.drop_duplicates(RUN)).nunique()),
+        "summary": _records(summary),
+        "stages": {name: {"words": WORDS[name], "color": color} for name, (color, _) in LOOK.items()},
+        "by_stage": [
+            {name: float(seconds) for name, seconds in stages_of(row).items() if seconds > 0}
+            for row in summary.to_dict("records")
+        ],
         "paired": _records(paired(results)),
         "failures": files.failures(results, folder),
         "machines": machines(results),
@@ -69,7 +77,7 @@ def content(
 
 def machines(results: pd.DataFrame) -> list[dict[str, Any]]:
     """List the different machine records of the runs, each with the number of runs that have it."""
-    runs = results.drop_duplicates(["dataset", "model", "sampler", "seed"])
+    runs = results.drop_duplicates(RUN)
     if "machine" not in runs:
         return []
     counts = runs["machine"].dropna().loc[lambda texts: texts != ""].value_counts(sort=False)
@@ -78,8 +86,7 @@ def machines(results: pd.DataFrame) -> list[dict[str, Any]]:
 
 def settings(results: pd.DataFrame) -> dict[str, Any]:
     """Tell the settings that all runs have in common from those of each sampler by itself."""
-    names = ["dataset", "model", "sampler"]
-    rows = results.drop_duplicates(names)
+    rows = results.drop_duplicates(RUN[:3])
     each = [
         _flat({key: value for key, value in json.loads(text).items() if key not in _IDENTITY})
         for text in rows["settings"]
@@ -112,12 +119,10 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _look(style: dict[str, Any]) -> dict[str, Any]:
-    """A style of matplotlib in plotly's words."""
-    line = style["linestyle"]
-    width = 2
-    dash = _DASHES[line] if isinstance(line, str) else ",".join(f"{width * length:g}px" for length in line[1])
-    return {"color": style["color"], "dash": dash, "marker": _MARKERS.get(style["marker"], "circle")}
+def _look(style: dict[str, Any], width: int = 2) -> dict[str, Any]:
+    """A style of the figures in plotly's words, for lines of this width."""
+    dash = ",".join(f"{width * length:g}px" for length in dashes(style)) or "solid"
+    return {"color": style["color"], "dash": dash, "marker": _MARKERS[style["marker"]]}
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from gnnscale.compare.plan import cell_hash
+from gnnscale.compare.summary import RUN
 
 #: Bytes of figures that are taken into the page; those over it are named, and lie beside the page.
 FIGURE_BYTES = 4_000_000
@@ -35,7 +37,7 @@ def figures(folder: Path, limit: int = FIGURE_BYTES) -> list[dict[str, Any]]:
 
 def failures(results: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
     """List the runs that failed, with the reason and the end of the log."""
-    runs = results.drop_duplicates(["dataset", "model", "sampler", "seed"])
+    runs = results.drop_duplicates(RUN)
     return [
         {
             "dataset": run["dataset"],
@@ -52,9 +54,7 @@ def failures(results: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
 
 def log_tail(settings: str, folder: Path) -> str:
     """The last lines of the log of the cell with these settings, or nothing where there is no log."""
-    named = {key: value for key, value in json.loads(settings).items() if key != "dataset"}
-    digest = hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
-    for path in (folder / "cells").glob(f"*-{digest}.log"):
+    for path in (folder / "cells").glob(f"*-{cell_hash(json.loads(settings))}.log"):
         lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
         return "\n".join(lines[-LOG_LINES:])[-LOG_CHARACTERS:]
     return ""

@@ -105,10 +105,17 @@ const Y = {
   staleness: { name: "staleness", scale: 1, unit: "steps" },
 };
 const LINES = {
+  range: "median, lowest to highest",
   error: "mean ± standard error",
-  range: "mean, lowest to highest",
   seeds: "each seed",
 };
+/** Whether the figures would have a logarithmic axis of time: totals of one plot differ by more than eight times. */
+function farApart(runs) {
+  return content.panels.some((panel) => {
+    const totals = runs.filter((run) => run.dataset === panel.dataset && run.model === panel.model).map((run) => run.train_seconds?.at(-1)).filter(given);
+    return Math.max(...totals) > 8 * Math.min(...totals);
+  });
+}
 const HALF_LIVES = [0, 1, 2, 3, 5, 10, 20, 50, 100];
 
 const kinds = {
@@ -120,9 +127,9 @@ const kinds = {
 const choice = {
   x: "train_seconds",
   y: "test",
-  lines: "error",
+  lines: "range",
   halfLife: 0,
-  logX: false,
+  logX: farApart(content.runs.filter((run) => run.ok)),
   logY: false,
   prepare: content.count_preparation,
   on: Object.fromEntries(Object.entries(kinds).map(([kind, names]) => [kind, new Set(names)])),
@@ -172,22 +179,26 @@ function drawControls() {
   );
 }
 
+/** Corners around a point, each second one nearer to it in a star; `wide` makes it narrower than high. */
+function polygon([corners, turn = 0, inner = 1, wide = 1]) {
+  const at = (i) => {
+    const angle = ((turn - 90 + (360 * i) / corners) * Math.PI) / 180;
+    const radius = 4.6 * (inner < 1 && i % 2 ? inner : 1);
+    return `${(15 + wide * radius * Math.cos(angle)).toFixed(2)} ${(6 + radius * Math.sin(angle)).toFixed(2)}`;
+  };
+  return `M${Array.from({ length: corners }, (_, i) => at(i)).join("L")}Z`;
+}
+const MARKERS = {
+  circle: [24], square: [4, 45], diamond: [4], "diamond-tall": [4, 0, 1, 0.6], pentagon: [5], hexagon: [6, 30], hexagon2: [6], octagon: [8, 22.5],
+  "triangle-up": [3], "triangle-down": [3, 180], "triangle-left": [3, -90], "triangle-right": [3, 90], star: [10, 0, 0.45], cross: [8, 0, 0.4], x: [8, 45, 0.4],
+};
+
 function swatch(sampler) {
   const { color, dash, marker } = content.styles[sampler];
-  const dashes = { solid: "", dash: "7 4", dashdot: "8 3 2 3", dot: "2 3" }[dash] ?? dash.replaceAll("px", "").replaceAll(",", " ");
-  const shapes = {
-    circle: "M11.5 6a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0",
-    square: "M12 3h6v6h-6z",
-    diamond: "M15 2l4 4l-4 4l-4-4z",
-    "triangle-up": "M15 2l4 7h-8z",
-    "triangle-down": "M15 10l-4-7h8z",
-    cross: "M13.6 2h2.8v2.6h2.6v2.8h-2.6v2.6h-2.8v-2.6h-2.6v-2.8h2.6z",
-    x: "M12 2l3 2.4l3-2.4l1 1l-2.4 3l2.4 3l-1 1l-3-2.4l-3 2.4l-1-1l2.4-3l-2.4-3z",
-    star: "M15 1l1.3 3.3h3.6l-2.9 2.2l1.1 3.6l-3.1-2.1l-3.1 2.1l1.1-3.6l-2.9-2.2h3.6z",
-  };
+  const dashes = dash === "solid" ? null : dash.replaceAll("px", "").replaceAll(",", " ");
   return make("svg", { class: "swatch", viewBox: "0 0 30 12", "aria-hidden": "true", style: { color: inBothThemes(color) } },
     make("line", { x1: 0, y1: 6, x2: 30, y2: 6, stroke: "currentColor", "stroke-width": 2, "stroke-dasharray": dashes }),
-    make("path", { d: shapes[marker], fill: "currentColor" }));
+    make("path", { d: polygon(MARKERS[marker]), fill: "currentColor" }));
 }
 
 /** The legend, and the same for datasets, models and seeds: a switch each; a double click shows one alone. */
@@ -246,7 +257,13 @@ function points(run) {
   };
 }
 
-/** Join the finished runs of a sampler by epoch. */
+const median = (values) => {
+  const sorted = [...values].sort((a, b) => a - b);
+  const middle = (sorted.length - 1) / 2;
+  return (sorted[Math.floor(middle)] + sorted[Math.ceil(middle)]) / 2;
+};
+
+/** Join runs by epoch, up to the last one that all of them reached: beyond it, the line would be over others. */
 function join(lines) {
   const byEpoch = new Map();
   for (const { epochs, x, y } of lines)
@@ -255,11 +272,12 @@ function join(lines) {
       byEpoch.get(epoch).xs.push(x[i]);
       byEpoch.get(epoch).ys.push(y[i]);
     });
-  return [...byEpoch.values()].sort((a, b) => a.epoch - b.epoch).map(({ epoch, xs, ys }) => {
+  const shared = [...byEpoch.values()].filter(({ ys }) => ys.length === lines.length).sort((a, b) => a.epoch - b.epoch);
+  return shared.map(({ epoch, xs, ys }) => {
+    if (choice.lines === "range") return { epoch, x: median(xs), y: median(ys), low: Math.min(...ys), high: Math.max(...ys) };
     const y = mean(ys);
     const error = Math.sqrt(ys.reduce((sum, value) => sum + (value - y) ** 2, 0) / (ys.length - 1) / ys.length);
-    const [low, high] = choice.lines === "range" ? [Math.min(...ys), Math.max(...ys)] : [y - error, y + error];
-    return { epoch, x: mean(xs), y, low, high, runs: ys.length };
+    return { epoch, x: mean(xs), y, low: y - error, high: y + error };
   });
 }
 
@@ -291,24 +309,22 @@ function traces(sampler, runs) {
       }
       return drawn;
     });
-  const joined = join(runs.filter((run) => run.ok).map(points).filter(Boolean));
+  const lines = runs.filter((run) => run.ok).map(points).filter(Boolean);
+  const joined = join(lines);
   if (!joined.length) return [];
   const column = (key) => joined.map((point) => point[key]);
-  const text = joined.map(({ x, y, low, high, epoch, runs: number }) => {
-    const spread = { error: ` ± ${digits(y - low, 2)}`, range: `, ${digits(low, 4)} to ${digits(high, 4)}` }[choice.lines];
-    return hover(sampler, x, y, epoch, number > 1 ? `${spread} (${plural(number, "seed")})` : " (1 seed)");
+  const several = lines.length > 1;
+  const text = joined.map(({ x, y, low, high, epoch }) => {
+    const spread = choice.lines === "range" ? `, ${digits(low, 4)} to ${digits(high, 4)}` : ` ± ${digits(high - y, 2)}`;
+    return hover(sampler, x, y, epoch, `${several ? spread : ""} (${plural(lines.length, "seed")})`);
   });
-  const drawn = [{ ...common, x: column("x"), y: column("y"), text }];
-  const banded = joined.filter((point) => point.runs > 1);
-  if (banded.length) {
-    const back = [...banded].reverse();
-    drawn.unshift({
-      type: "scatter", mode: "lines", hoverinfo: "skip", showlegend: false, name: plain(sampler), line: { width: 0 }, fill: "toself",
-      fillcolor: `${color}26`, x: [...banded, ...back].map((point) => point.x),
-      y: [...banded.map((point) => point.high), ...back.map((point) => point.low)],
-    });
-  }
-  return drawn;
+  const curve = { ...common, x: column("x"), y: column("y"), text };
+  const back = [...joined].reverse();
+  const band = {
+    ...common, mode: "lines", hoverinfo: "skip", line: { width: 0 }, fill: "toself", fillcolor: `${color}22`,
+    x: [...column("x"), ...back.map((point) => point.x)], y: [...column("high"), ...back.map((point) => point.low)],
+  };
+  return several ? [band, curve] : [curve];
 }
 
 function layout(panel) {
@@ -375,11 +391,12 @@ function drawNote(shown) {
   else if (shown.length < content.panels.length) notes.push(`${shown.length} of ${content.panels.length} plots are shown; the switches above choose.`);
   const failed = content.runs.filter((run) => !run.ok).length;
   notes.push({
-    error: "Line: mean over the seeds that finished, at each epoch; band: its standard error.",
-    range: "Line: mean over the seeds that finished, at each epoch; band: lowest to highest.",
+    range: "Line: median over the seeds that finished, up to the epoch that all reached; band: lowest to highest.",
+    error: "Line: mean over the seeds that finished, up to the epoch that all reached; band: its standard error.",
     seeds: "A line for each seed" + (failed ? "; a cross ends one that failed." : "."),
   }[choice.lines]);
-  if (failed && choice.lines !== "seeds") notes.push(`${plural(failed, "run")} that failed ${failed === 1 ? "is" : "are"} not in the means.`);
+  if (choice.x === "train_seconds" && content.places > 1) notes.push(`Times are of ${content.places} machines, which cannot be compared.`);
+  if (failed && choice.lines !== "seeds") notes.push(`${plural(failed, "run")} that failed ${failed === 1 ? "is" : "are"} not in the lines.`);
   if (choice.halfLife) notes.push(`Each run is smoothed by an exponential average with a half-life of ${plural(choice.halfLife, "epoch")}.`);
   const [kept, all] = [mean(content.runs.map((run) => run.epoch.length)), mean(content.runs.map((run) => run.of))];
   if (kept < all) notes.push(`Of each run ${Math.round(kept)} of ${Math.round(all)} points are in this page, denser at the start; results.parquet has all.`);
@@ -389,14 +406,6 @@ function drawNote(shown) {
 
 /* ---------- summary ---------- */
 
-const STAGES = {
-  sample: ["sampling", "#0072B2"],
-  gather: ["gathering", "#56B4E9"],
-  transfer: ["transfer", "#CC79A7"],
-  wait: ["waiting for batches", "#7A5195"],
-  history: ["history", "#E69F00"],
-  compute: ["compute", "#9AA3B0"],
-};
 const view = { dataset: "", model: "", sort: "", descending: false, baseline: kinds.sampler.includes("full") ? "full" : kinds.sampler[0] };
 
 const number = (key, title, unit, text = digits) => ({ key, title, unit, number: true, value: (row) => row[key], cell: (row) => text(row[key]) });
@@ -407,37 +416,42 @@ const COLUMNS = [
   name("dataset", "dataset"),
   name("model", "model"),
   { ...number("test_mean", `test ${metricName}`, "%, ± standard error"), cell: (row) => percent(row.test_mean) + (given(row.test_error) ? ` ± ${percent(row.test_error)}` : "") },
-  number("val_mean", "validation", "%", (value) => percent(value)),
-  number("seeds", "seeds", "finished"),
-  number("best_epoch", "best epoch", "median"),
+  { ...number("time_to_target", "to target", "seconds"), cell: targetTime },
   number("seconds_per_epoch", "an epoch", "seconds"),
   { key: "stages", title: "by stage", unit: "share of an epoch", cell: stageBar },
-  number("train_seconds", "training", "seconds"),
-  { ...number("time_to_target", "to target", "seconds"), cell: targetTime },
   number("prepare_seconds", "preparation", "seconds"),
   number("peak_memory_mb", "memory", "MB", (value) => digits(value, 4)),
   number("peak_device_memory_mb", "GPU memory", "MB", (value) => digits(value, 4)),
-  number("edges_per_second", "edges", "a second", (value) => digits(value, 3)),
+  number("edges_per_second", "edges", "10⁶ a second", (value) => digits(given(value) ? value / 1e6 : null)),
   number("staleness", "staleness", "steps"),
-  { ...name("status", "outcome"), cell: (row) => (row.status === "ok" ? "ok" : make("span", { title: row.status }, make("span", { class: "badge" }, "failed"), ` ${row.status}`)) },
+  number("val_mean", "validation", "%", (value) => percent(value)),
+  number("best_epoch", "best epoch", "median"),
+  number("train_seconds", "training", "seconds"),
+  { ...number("seeds", "seeds", "finished"), cell: (row) => (row.seeds < row.runs ? `${row.seeds} of ${row.runs}` : String(row.seeds)) },
+  { ...name("status", "outcome"), cell: outcome },
 ];
+content.summary.forEach((row, i) => (row.by_stage = content.by_stage[i]));
 
-/** Seconds by stage that add up to an epoch's: with workers, drawing overlaps with training, and only the wait counts. */
-function stageSeconds(row) {
-  const seconds = Object.fromEntries(Object.keys(STAGES).map((stage) => [stage, row[`${stage}_seconds_per_epoch`] ?? 0]));
-  const drawing = ["sample", "gather", "transfer"];
-  const overlaps = drawing.reduce((sum, stage) => sum + seconds[stage], 0) > 1.1 * seconds.wait;
-  for (const stage of overlaps ? drawing : ["wait"]) delete seconds[stage];
-  return Object.entries(seconds).filter(([, value]) => value > 0);
+function outcome(row) {
+  if (row.status === "ok") return "ok";
+  return make("span", { class: "outcome" }, make("span", { class: "badge" }, "failed"), ` ${row.status}`);
 }
+
+/** Seconds by stage as they add up to an epoch's. */
+const stageSeconds = (row) => Object.entries(row.by_stage);
+/** A colour of the figures, and stripes where they have a hatch on white. */
+const stageFill = (stage) => {
+  const { color } = content.stages[stage];
+  return color === "#FFFFFF" ? "repeating-linear-gradient(90deg, var(--quiet) 0 2px, transparent 2px 5px)" : color;
+};
 
 function stageBar(row) {
   const seconds = stageSeconds(row);
   const total = seconds.reduce((sum, [, value]) => sum + value, 0);
   if (!total) return "";
   const share = (value) => `${((100 * value) / total).toFixed(1)}%`;
-  const text = seconds.map(([stage, value]) => `${STAGES[stage][0]} ${share(value)}`).join(", ");
-  const parts = seconds.map(([stage, value]) => make("i", { style: { width: share(value), background: STAGES[stage][1] } }));
+  const text = seconds.map(([stage, value]) => `${content.stages[stage].words} ${share(value)}`).join(", ");
+  const parts = seconds.map(([stage, value]) => make("i", { style: { width: share(value), background: stageFill(stage) } }));
   return make("span", { class: "bar", role: "img", "aria-label": text, title: text }, parts);
 }
 
@@ -484,8 +498,8 @@ function drawSummary() {
       column.key === "sampler" ? make("th", { scope: "row" }, column.cell(row)) : make("td", { class: column.number ? "number" : null }, column.cell(row)))));
   fill("summary", make("thead", {}, make("tr", {}, header)), make("tbody", {}, body));
   const present = unique(rows.flatMap((row) => stageSeconds(row).map(([stage]) => stage)));
-  const keys = Object.keys(STAGES).filter((stage) => present.includes(stage));
-  fill("stages", keys.map((stage) => make("span", {}, make("i", { style: { background: STAGES[stage][1] } }), STAGES[stage][0])));
+  fill("stages", Object.keys(content.stages).filter((stage) => present.includes(stage)).map((stage) =>
+    make("span", {}, make("i", { style: { background: stageFill(stage) } }), content.stages[stage].words)));
 }
 
 function drawFilters() {
@@ -528,28 +542,33 @@ function drawTests() {
     };
     fill("tests-filters", select("Beside", Object.fromEntries(samplers.map((one) => [one, one])), view.baseline, choose, "baseline"));
   }
-  const parts = visible(content.panels).map((panel) => {
-    const mine = tests.filter((test) => test.dataset === panel.dataset && test.model === panel.model && [test.sampler, test.other].includes(view.baseline));
-    const sentences = mine.map(inWords).sort((a, b) => b.difference - a.difference);
-    return sentences.length ? [make("h3", {}, `${panel.dataset}, ${panel.model}`), make("ul", { class: "sentences" }, sentences.map(({ parts }) => make("li", {}, parts)))] : [];
+  const parts = visible(content.panels).flatMap((panel) => {
+    const mine = content.paired.filter((test) => test.dataset === panel.dataset && test.model === panel.model && [test.sampler, test.other].includes(view.baseline));
+    const times = new Map(mine.filter((test) => test.quantity === "log_seconds_per_epoch").map((test) => [turned(test).other, turned(test)]));
+    const tests = mine.filter((test) => test.quantity === "test").map(turned).sort((a, b) => b.difference - a.difference);
+    if (!tests.length) return [];
+    return [make("h3", {}, `${panel.dataset}, ${panel.model}`), make("ul", { class: "sentences" }, tests.map((test) => make("li", {}, inWords(test, times.get(test.other)))))];
   });
-  const how = "Paired t tests over the seeds that both finished: the same seed has the same split and first weights. p is after Holm's correction for all pairs of the dataset and model; below 0.05 the difference is called clear. With few seeds, a real difference may well stay unclear.";
-  fill("tests-body", make("p", { class: "note" }, how), parts.flat());
+  const how = "Paired t tests over the seeds that both finished, which share split and first weights; ± is the standard error of the difference. p is after Holm's correction for all pairs of a dataset and model, and below 0.05 a difference is called clear. With few seeds a real one may stay unclear.";
+  fill("tests-body", make("p", { class: "note" }, how), parts);
 }
 
-function inWords(test) {
-  const turned = test.sampler === view.baseline ? -1 : 1;
-  const other = turned === 1 ? test.sampler : test.other;
-  const difference = turned * test.mean_difference;
-  const size = percent(Math.abs(difference)) + (given(test.standard_error) ? ` ± ${percent(test.standard_error)}` : "");
-  const where = difference > 0 ? "above" : "below";
-  const p = test.p_holm ?? test.p;
-  const verdict = !given(p) ? (test.seeds < 2 ? "one seed tells nothing" : "no spread to test by") : p < 0.05 ? "clear" : "unclear";
-  const probability = given(p) ? `, p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "";
-  const claim = difference === 0 ? `equals ${view.baseline}` : `is ${size} points ${where} ${view.baseline}`;
-  const parts = [make("strong", {}, other), ` ${claim} over ${plural(test.seeds, "seed")}${probability}: `,
-    verdict === "clear" ? make("strong", {}, verdict) : make("span", { class: "dim" }, verdict), "."];
-  return { difference, parts };
+/** A test as one of the other sampler beside the baseline. */
+function turned(test) {
+  const first = test.sampler !== view.baseline;
+  return { ...test, other: first ? test.sampler : test.other, difference: first ? test.mean_difference : -test.mean_difference };
+}
+
+function inWords(test, time) {
+  const chance = (p) => (given(p) ? `p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "");
+  const size = percent(Math.abs(test.difference)) + (given(test.standard_error) ? ` ± ${percent(test.standard_error)}` : "");
+  const claim = Math.abs(test.difference) < 1e-12 ? `equals ${view.baseline}` : `is ${size} points ${test.difference > 0 ? "above" : "below"} ${view.baseline}`;
+  const clear = given(test.p_holm) && test.p_holm < 0.05;
+  const untested = test.seeds < 2 ? "one seed tells nothing" : "no spread to test by";
+  const verdict = given(test.p_holm) ? [make(clear ? "strong" : "span", {}, clear ? "clear" : "unclear"), `, ${chance(test.p_holm)}`] : [untested];
+  const faster = time && (time.difference > 0 ? `${digits(Math.exp(time.difference))} × as long` : `1/${digits(Math.exp(-time.difference))} of the time`);
+  const pace = time ? [` An epoch takes ${faster}${given(time.p_holm) ? ` (${chance(time.p_holm)})` : ""}.`] : [];
+  return [make("strong", {}, test.other), ` ${claim} over ${plural(test.seeds, "seed")}: `, verdict, ".", make("span", { class: "dim" }, pace)];
 }
 
 /* ---------- failures, figures, data, settings ---------- */
@@ -602,7 +621,7 @@ function download(name, rows) {
 }
 
 function drawDownloads() {
-  fill("downloads", download("summary.csv", () => content.summary), content.paired.length ? download("paired.csv", () => content.paired) : null, download("curves.csv", curveRows));
+  fill("downloads", download("summary.csv", () => content.summary.map(({ by_stage, ...row }) => row)), content.paired.length ? download("paired.csv", () => content.paired) : null, download("curves.csv", curveRows));
 }
 
 function facts(values) {
