@@ -194,7 +194,7 @@ def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:
     return read_results(path).assign(dataset=cell.dataset.label, model=cell.model.label, sampler=cell.sampler.label)
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
