@@ -10,8 +10,8 @@ import torch
 
 from gnnscale.batch import logits_of
 from gnnscale.compare.build import build_model_of, build_sampler
+from gnnscale.compare.endings import describe
 from gnnscale.compare.plan import Choice, Combination
-from gnnscale.compare.process import describe
 from gnnscale.compare.source import Places
 from gnnscale.loader import DataLoader
 from gnnscale.plugins import find_sampler

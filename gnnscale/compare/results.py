@@ -1,4 +1,4 @@
-"""The files that a comparison leaves: one of each cell, all curves together, and a summary."""
+"""The rows that a comparison leaves, one a curve point: in a file for each cell, and all together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,33 +107,28 @@ SCHEMA = pa.schema(
 )
 
 
-def cell_frame(
-    cell: Cell,
-    points: list[dict[str, Any]],
-    status: str,
-    prepare_seconds: float,
-    peak_memory_mb: float,
-    *,
-    stopped: str | None = None,
-    started: datetime | None = None,
-) -> pd.DataFrame:
-    """Make the rows of one finished cell: its points, or one row of epoch 0 where it has none."""
+def cell_frame(cell: Cell, points: list[dict[str, Any]], **run: Any) -> pd.DataFrame:
+    """Make the rows of one finished cell: its points, or one row of epoch 0 where it has none.
+
+    Parameters
+    ----------
+    cell : Cell
+    points : list of dict
+        The columns of each point of the curve.
+    **run
+        The columns that the whole run has: ``status``, ``outcome``, ``started`` and so on; those left out are empty.
+    """
     frame = pd.DataFrame(points or [{"epoch": 0}]).assign(
         dataset=cell.dataset.label,
         model=cell.model.label,
         sampler=cell.sampler.label,
         seed=cell.seed,
-        status=status,
-        prepare_seconds=prepare_seconds,
-        peak_memory_mb=peak_memory_mb,
         metric=cell.facts.metric,
         num_nodes=cell.facts.num_nodes,
         num_edges=cell.facts.num_edges,
         split=cell.split,
         settings=json.dumps(cell.settings, sort_keys=True, default=repr),
-        outcome="ok" if status == "ok" else "raised" if status.startswith("failed: ") else "crashed",
-        stopped=stopped,
-        started=pd.to_datetime(pd.Series([started] * max(len(points), 1)), utc=True),
+        **run,
     )
     # A column of lists cannot be made of the floats that stand for missing ones.
     return frame.reindex(columns=list(COLUMNS)).astype({"staleness_histogram": object})
@@ -148,11 +141,13 @@ def write_results(frame: pd.DataFrame, path: Path) -> None:
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
-    """Read a results.parquet, or the file of one cell.
+    """Read the results of a comparison.
 
     Parameters
     ----------
     path : str or Path
+        The folder of a comparison, its results.parquet, or the file of one cell. In a folder that has no
+        results.parquet yet, the cells that are finished so far are read.
 
     Returns
     -------
@@ -163,15 +158,24 @@ def read_results(path: str | Path) -> pd.DataFrame:
     Raises
     ------
     FileNotFoundError
-        There is no such file.
+        There is no such file, or the folder has no results.
     ValueError
         The file is damaged, or holds something else.
     """
     path = Path(path)
+    if not path.is_dir():
+        return _read_file(path)
+    whole = path / "results.parquet"
+    # Files that are being written begin with a dot.
+    cells = [file for file in sorted((path / "cells").glob("*.parquet")) if not file.name.startswith(".")]
+    return concatenate(map(_read_file, cells)) if cells and not whole.exists() else _read_file(whole)
+
+
+def _read_file(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"there are no results at {str(path)!r}; `gnnscale compare` writes them.")
     try:
-        table = pq.read_table(path)
+        table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} cannot be read as parquet ({error}); delete it and compare again.") from None
     missing = [name for name in COLUMNS if name not in table.schema.names]
@@ -179,7 +183,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
         raise ValueError(f"{path} lacks the columns {', '.join(foreign)}; delete it and compare again.")
     for name in missing:
         table = table.append_column(name, pa.nulls(len(table), COLUMNS[name].type))
-    return table.to_pandas()
+    return table.select(list(COLUMNS)).to_pandas()
 
 
 def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:
@@ -199,108 +203,6 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def at_best_epochs(results: pd.DataFrame) -> pd.DataFrame:
-    """Take of each finished run the row of its first best validation epoch, and of each its last time.
-
-    Parameters
-    ----------
-    results : pandas.DataFrame
-        Rows as in results.parquet.
-
-    Returns
-    -------
-    pandas.DataFrame
-        One row a run whose status is ok, with ``epochs`` and ``total_seconds`` of the whole run.
-    """
-    finished = results[results["status"] == "ok"].sort_values("epoch", kind="stable")
-    runs = finished.groupby(["dataset", "model", "sampler", "seed"], sort=False)
-    # nanargmax takes the first of equals: a later epoch has to be strictly better.
-    rows = [
-        run.iloc[int(np.nanargmax(run["val"]))].to_dict()
-        | {
-            "epochs": run["epoch"].max(),
-            "total_seconds": run["train_seconds"].iloc[-1],
-            "total_history_wait": run["history_wait_seconds"].iloc[-1],
-        }
-        for _, run in runs
-        if run["val"].notna().any()
-    ]
-    return pd.DataFrame(rows, columns=[*results.columns, "epochs", "total_seconds", "total_history_wait"])
-
-
-#: The columns of summary.csv, in order, with what they mean.
-SUMMARY_COLUMNS: dict[str, str] = {
-    "dataset": "name of the dataset",
-    "model": "name of the model",
-    "sampler": "name of the sampler",
-    "seeds": "runs that finished; all numbers of the row are over these",
-    "test_mean": "mean over the runs of the test metric at the first best validation epoch, a fraction",
-    "test_std": "its sample standard deviation (n - 1); empty for one run",
-    "best_epoch": "median over the runs of the first best validation epoch",
-    "seconds_per_epoch": "median over the runs of training seconds divided by epochs",
-    "train_seconds": "median over the runs of all training seconds",
-    "prepare_seconds": "median over the runs of the seconds of one-off preparation",
-    "peak_memory_mb": "largest over the runs of the peak resident memory of the process, 10^6 bytes",
-    "status": "ok, or how many runs failed and why the first of them did",
-    "val_mean": "mean over the runs of the best validation metric, a fraction",
-    "metric": "accuracy, roc_auc or micro_f1",
-    "staleness": "mean over the runs and epochs of the age of the history rows read, steps; empty without histories",
-    "history_wait_seconds": "median over the runs of the seconds in which training waited for history rows",
-}
-
-
-def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Make one row of each (dataset, model, sampler), in the order in which they first appear.
-
-    Parameters
-    ----------
-    results : pandas.DataFrame
-        Rows as in results.parquet.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of :data:`SUMMARY_COLUMNS`.
-    """
-    best = at_best_epochs(results)
-    rows = []
-    for names, group in results.groupby(["dataset", "model", "sampler"], sort=False):
-        runs = best[(best[["dataset", "model", "sampler"]] == list(names)).all(axis=1)]
-        rows.append(
-            dict(zip(("dataset", "model", "sampler"), names, strict=True))
-            | {
-                "seeds": len(runs),
-                "test_mean": runs["test"].mean(),
-                "test_std": runs["test"].std(ddof=1),
-                "best_epoch": runs["epoch"].median(),
-                "seconds_per_epoch": (runs["total_seconds"] / runs["epochs"]).median(),
-                "train_seconds": runs["total_seconds"].median(),
-                "prepare_seconds": runs["prepare_seconds"].median(),
-                "peak_memory_mb": runs["peak_memory_mb"].max(),
-                "status": _status(group),
-                "val_mean": runs["val"].mean(),
-                "metric": group["metric"].iloc[0],
-                "staleness": group.loc[group["status"] == "ok", "staleness"].mean(),
-                "history_wait_seconds": runs["total_history_wait"].where(runs["staleness"].notna()).median(),
-            }
-        )
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
-
-
-def _status(group: pd.DataFrame) -> str:
-    runs = group.drop_duplicates("seed").set_index("seed")["status"]
-    failed = runs[runs != "ok"]
-    if failed.empty:
-        return "ok"
-    reason = failed.iloc[0].removeprefix("failed: ")
-    return f"{len(failed)} of {len(runs)} runs failed; seed {failed.index[0]}: {reason}"
-
-
-def write_summary(summary: pd.DataFrame, path: Path) -> None:
-    """Write a summary as CSV; the file appears whole or not at all."""
-    write_whole(path, lambda temporary: summary.to_csv(temporary, index=False))
 
 
 def concatenate(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
