@@ -87,6 +87,10 @@ def compare(
         int,
         typer.Option(help="Cells that run at once; their times disturb one another.", rich_help_panel="Budget", min=1),
     ] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Tell the cells and what they will take in time and memory; write nothing."),
+    ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write curves for TensorBoard into this folder too.")
     ] = None,
@@ -112,6 +116,8 @@ def compare(
         "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds, "out": out,
         **(settings or {}),
     }  # fmt: skip
+    if dry_run:
+        return _plan(specification, flags, jobs, retry_failed, not no_progress)
     outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress)
     raise typer.Exit(1 if outcome.failed else 0)
 
@@ -161,6 +167,44 @@ def _compare(
         _refuse(error)
     _tell(outcome, console)
     return outcome
+
+
+def _plan(path: Path | None, flags: dict[str, Any], jobs: int, retry_failed: bool, progress: bool) -> None:
+    """Tell what :func:`_compare` would do."""
+    from tempfile import TemporaryDirectory
+
+    console = _console()
+    shows = console.is_terminal and progress
+    try:
+        with _stoppable(), console.status("reading the datasets") if shows else _quiet() as status:
+            from gnnscale.compare.process import start_server
+
+            start_server()
+            from gnnscale.compare.dry_run import plan, plan_summary, plan_table
+            from gnnscale.compare.jobs import crowding, share_cores
+            from gnnscale.compare.plan import Cell, make_cells
+            from gnnscale.compare.runner import check
+            from gnnscale.compare.specification import read_specification
+
+            specification = read_specification(path, flags)
+            specification = replace(specification, budget=share_cores(specification.budget, jobs))
+            with TemporaryDirectory(prefix="gnnscale-check-") as logs:
+                cells = make_cells(specification, check(specification, Path(logs)))
+
+            def on_measuring(cell: Cell) -> None:
+                if status is not None:
+                    status.update(f"measuring {cell}")
+
+            planned = plan(cells, specification.out, retry_failed=retry_failed, on_measuring=on_measuring)
+    except KeyboardInterrupt as stop:
+        typer.echo("\nStopped; nothing was written.", err=True)
+        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        _refuse(error)
+    console.print(plan_table(planned))
+    if warning := crowding(specification.budget, jobs):
+        typer.echo(warning)
+    typer.echo(plan_summary(planned, jobs))
 
 
 def _tell(outcome: Outcome, console: Console) -> None:

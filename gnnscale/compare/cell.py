@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +21,7 @@ from gnnscale.compare.plan import Cell, Choice, Combination, Facts
 from gnnscale.compare.process import Send
 from gnnscale.data import Dataset, dataset_names, load
 from gnnscale.history import HistoryStore
-from gnnscale.training import Point, train
+from gnnscale.training import Point, TrainingResult, train
 
 
 def run_cell(send: Send, cell: Cell) -> None:
@@ -35,32 +35,52 @@ def run_cell(send: Send, cell: Cell) -> None:
     FloatingPointError
         The loss is no longer a finite number.
     """
+    device = cell.training["device"]
+
+    def on_point(point: Point) -> None:
+        send(("point", asdict(point), peaks(device)))
+
+    def on_built(model: torch.nn.Module, sampler: Any, data: Dataset) -> None:
+        send(("threads", torch.get_num_threads()))
+
+    result = train_cell(cell, lambda text: send(("stage", text)), on_point, on_built)
+    ended = {"prepare_seconds": result.prepare_seconds, "stopped": result.stopped}
+    send(("end", ended | peaks(device)))
+
+
+def train_cell(
+    cell: Cell,
+    on_stage: Callable[[str], None],
+    on_point: Callable[[Point], None],
+    on_built: Callable[[torch.nn.Module, Any, Dataset], None],
+) -> TrainingResult:
+    """Load, build and train what a cell says, in this process.
+
+    Parameters
+    ----------
+    cell : Cell
+    on_stage, on_point
+        Called with each stage that begins, and with each point of the curve.
+    on_built
+        Called with the model, the sampler and the data before training begins.
+    """
     training = cell.training
     if cell.budget.get("threads") is not None:
         torch.set_num_threads(cell.budget["threads"])
-    send(("threads", torch.get_num_threads()))
-    send(("stage", "loading"))
+    on_stage("loading")
     data = load(cell.dataset.name, cell.data_dir, split=cell.split, **cell.dataset.arguments)
     # The same seed before every model: all samplers start from the same weights.
     torch.manual_seed(cell.seed)
     model = build_model(cell.model, data)
     num_nodes = nodes_seen(training, data)
     sampler = build_sampler(cell.sampler, cell.model, num_nodes)
-
-    def on_point(point: Point) -> None:
-        send(("point", asdict(point), peaks(training["device"])))
-
-    def on_stage(text: str) -> None:
-        send(("stage", text))
-
-    send(("stage", "preparing"))
+    on_built(model, sampler, data)
+    on_stage("preparing")
     settings = dict(training)
     with _history(settings, sampler, num_nodes) as history:
-        result = train(
+        return train(
             model, data, sampler, seed=cell.seed, on_point=on_point, on_stage=on_stage, history=history, **settings
         )
-    ended = {"prepare_seconds": result.prepare_seconds, "stopped": result.stopped}
-    send(("end", ended | peaks(training["device"])))
 
 
 @contextmanager
