@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOOK = {
+LOOK = {
     "sample": ("#D55E00", "//////"),
     "gather": ("#F0C05A", "....."),
     "transfer": ("#56B4E9", "xxxxx"),
@@ -23,7 +23,7 @@ _LOOK = {
     "history": ("#CC79A7", "\\\\\\\\\\\\"),
     "compute": ("#C8C8C8", ""),
 }
-_WORDS = {"sample": "sampling", "gather": "gathering", "transfer": "transfer", "wait": "waiting for workers",
+WORDS = {"sample": "sampling", "gather": "gathering", "transfer": "transfer", "wait": "waiting for workers",
           "history": "history", "compute": "compute"}  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def stages_of(row: dict[str, Any]) -> dict[str, float]:
     seconds = {stage: row[f"{stage}_seconds_per_epoch"] for stage in (*STAGES, "wait")}
     batches = ("sample", "gather", "transfer")
     overlapped = seconds["wait"] < 0.95 * sum(seconds[stage] for stage in batches)
-    return {stage: seconds[stage] for stage in _LOOK
+    return {stage: seconds[stage] for stage in LOOK
             if not (stage in batches if overlapped else stage == "wait")}  # fmt: skip
 
 
@@ -53,9 +53,9 @@ def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Fig
         used.update(dict.fromkeys(_draw_bars(panel, group)))
         title_panel(panel, results[(results["dataset"] == dataset) & (results["model"] == model)])
     label_outer(panels, "training seconds an epoch", [""] * len(panels))
-    stages = [stage for stage in _LOOK if stage in used]
+    stages = [stage for stage in LOOK if stage in used]
     handles = [
-        Patch(facecolor=_LOOK[stage][0], hatch=_LOOK[stage][1], edgecolor="black", linewidth=0.4) for stage in stages
+        Patch(facecolor=LOOK[stage][0], hatch=LOOK[stage][1], edgecolor="black", linewidth=0.4) for stage in stages
     ]
     note = "medians over seeds; number: share of the epoch that is spent sampling"
     if "wait" in used:
@@ -63,7 +63,7 @@ def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Fig
     add_legend(
         figure,
         handles,
-        [_WORDS[stage] for stage in stages],
+        [WORDS[stage] for stage in stages],
         f"{note}{note_on_machines(results)}. {note_on_seeds(results)}",
     )
     return figure
@@ -79,7 +79,7 @@ def _draw_bars(axes: Axes, group: pd.DataFrame) -> list[str]:
         stages = stages_of(row)
         for stage, seconds in stages.items():
             if math.isfinite(seconds) and seconds > 0:
-                colour, hatch = _LOOK[stage]
+                colour, hatch = LOOK[stage]
                 axes.barh(place, seconds, left=left, height=0.72, color=colour, hatch=hatch, edgecolor="black",
                           linewidth=0.4)  # fmt: skip
                 left += seconds
