@@ -6,34 +6,10 @@
 
 #include "journal.h"
 #include "prefetch.h"
-
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+#include "stream.h"
 
 namespace gnnscale {
 namespace {
-
-// Written past the caches: this saves reading the lines first, where they would not be in a cache anyway.
-// Both at multiples of 16 bytes, and whole lines.
-void stream(const std::byte* from, int64_t bytes, std::byte* to) {
-#ifdef __SSE2__
-    for (int64_t b = 0; b < bytes; b += 16)
-        _mm_stream_si128(reinterpret_cast<__m128i*>(to + b),
-                         _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + b)));
-#else
-    std::memcpy(to, from, bytes);
-#endif
-}
-
-void stream_end() {
-#ifdef __SSE2__
-    _mm_sfence();
-#endif
-}
-
-// A table larger than this is not in the caches.
-constexpr int64_t kCached = 32 << 20;
 
 bool streams_to(const RowTable& table) {
     return table.row_bytes() % kLine == 0 && reinterpret_cast<uintptr_t>(table.rows) % kLine == 0 &&
