@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LOOK = {
+LOOK = {
     "sample": ("#D55E00", "//////"),
     "gather": ("#F0C05A", "....."),
     "transfer": ("#56B4E9", "xxxxx"),
@@ -23,7 +23,7 @@ _LOOK = {
     "history": ("#CC79A7", "\\\\\\\\\\\\"),
     "compute": ("#C8C8C8", ""),
 }
-_WORDS = {"sample": "sampling", "gather": "gathering", "transfer": "transfer", "wait": "waiting for workers",
+WORDS = {"sample": "sampling", "gather": "gathering", "transfer": "transfer", "wait": "waiting for workers",
           "history": "history", "compute": "compute"}  # fmt: skip
 
 
@@ -34,9 +34,8 @@ def stages_of(row: dict[str, Any]) -> dict[str, float]:
     """
     seconds = {stage: row[f"{stage}_seconds_per_epoch"] for stage in (*STAGES, "wait")}
     batches = ("sample", "gather", "transfer")
-    overlapped = seconds["wait"] < 0.95 * sum(seconds[stage] for stage in batches)
-    return {stage: seconds[stage] for stage in _LOOK
-            if not (stage in batches if overlapped else stage == "wait")}  # fmt: skip
+    hidden = batches if (row["num_workers"] or 0) > 0 else ("wait",)
+    return {stage: seconds[stage] for stage in LOOK if stage not in hidden}
 
 
 def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Figure | None:
@@ -53,19 +52,15 @@ def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Fig
         used.update(dict.fromkeys(_draw_bars(panel, group)))
         title_panel(panel, results[(results["dataset"] == dataset) & (results["model"] == model)])
     label_outer(panels, "training seconds an epoch", [""] * len(panels))
-    stages = [stage for stage in _LOOK if stage in used]
+    stages = [stage for stage in LOOK if stage in used]
     handles = [
-        Patch(facecolor=_LOOK[stage][0], hatch=_LOOK[stage][1], edgecolor="black", linewidth=0.4) for stage in stages
+        Patch(facecolor=LOOK[stage][0], hatch=LOOK[stage][1], edgecolor="black", linewidth=0.4) for stage in stages
     ]
     note = "medians over seeds; number: share of the epoch that is spent sampling"
     if "wait" in used:
         note += " (with workers: waiting for batches, which they make meanwhile)"
-    add_legend(
-        figure,
-        handles,
-        [_WORDS[stage] for stage in stages],
-        f"{note}{note_on_machines(results)}. {note_on_seeds(results)}",
-    )
+    note = f"{note}{note_on_machines(results)}. {note_on_seeds(results)}"
+    add_legend(figure, handles, [WORDS[stage] for stage in stages], note, handle_length=2.4)
     return figure
 
 
@@ -75,17 +70,16 @@ def _draw_bars(axes: Axes, group: pd.DataFrame) -> list[str]:
     longest = max(sum(stages_of(row).values()) for row in rows)
     seen = []
     for place, row in enumerate(rows):
-        left = 0.0
-        stages = stages_of(row)
+        left, stages = 0.0, stages_of(row)
         for stage, seconds in stages.items():
             if math.isfinite(seconds) and seconds > 0:
-                colour, hatch = _LOOK[stage]
+                colour, hatch = LOOK[stage]
                 axes.barh(place, seconds, left=left, height=0.72, color=colour, hatch=hatch, edgecolor="black",
                           linewidth=0.4)  # fmt: skip
                 left += seconds
                 if seconds > longest / 1000:
                     seen.append(stage)
-        share = stages.get("sample", stages.get("wait", math.nan)) / left if left else math.nan
+        share = row["sampling_share"] if "sample" in stages else stages["wait"] / left
         axes.text(left + 0.015 * longest, place, f"{100 * share:.0f} %", va="center", fontsize=6.5)
     axes.set_yticks(range(len(rows)), [shorten(row["sampler"], 26) for row in rows])
     axes.tick_params(axis="y", length=0)
