@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench test lint sanitize setup clean
+.PHONY: demo bench test lint sanitize browser setup clean
 
 demo: setup
 	$(BIN)/gnnscale compare experiments/demo.toml
@@ -13,7 +13,7 @@ BENCH_PYTHON ?= $(BIN)/python
 bench: setup
 	$(BENCH_PYTHON) experiments/speed/run.py $(BENCH_ARGS)
 
-test: setup lint sanitize
+test: setup lint sanitize browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 lint: setup
@@ -31,6 +31,12 @@ sanitize:
 		echo "native stress test $$kind" && \
 		$(CXX) $(STRESS_FLAGS) $$kind $(STRESS) -o build/sanitize/stress && $$fixed build/sanitize/stress || exit 1; \
 	done
+
+# The page of a comparison is tested in Debian's chromium, which is installed where that may be done.
+browser:
+	@command -v chromium >/dev/null || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null 2>&1; } || \
+		echo "no chromium: the tests of report.html in a browser are left out (Debian: apt-get install chromium)"
 
 setup: $(VENV)/ready
 

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from gnnscale.compare.figure import CROWDED, add_legend, draw_grid, label_outer, marked, new_panels, say_in, scale
+from gnnscale.compare.figure import (
+    CROWDED,
+    add_legend,
+    draw_grid,
+    label_outer,
+    marked,
+    new_panels,
+    say_in,
+    scale,
+    set_title,
+)
 from gnnscale.compare.plots import METRIC_NAMES, styles
 from gnnscale.compare.statistics import places
 from gnnscale.compare.summary import RUN

@@ -86,10 +86,11 @@ def _draw_depths(axes: Axes, group: pd.DataFrame, column: str, style: dict[str, 
     for sampler, line in group[group[column].notna()].groupby("sampler", sort=False):
         axes.plot(line["layers"], line[column], **marked(style[str(sampler)]))
     failed = group[group[column].isna()]
-    for layers, cells in failed.groupby("layers"):
+    for layers in failed["layers"].unique():
+        cells = failed[failed["layers"] == layers]
         for i, sampler in enumerate(cells["sampler"]):
             # Side by side, so that all of them can be seen.
-            axes.annotate("✕", (float(layers), 1), xycoords=("data", "axes fraction"), ha="center", va="center",
+            axes.annotate("✕", (layers, 1), xycoords=("data", "axes fraction"), ha="center", va="center",
                           xytext=(5.0 * (i - (len(cells) - 1) / 2), -6), textcoords="offset points",
                           color=style[sampler]["color"], fontweight="bold", fontfamily="DejaVu Sans")  # fmt: skip
     axes.xaxis.set_major_locator(FixedLocator(sorted(group["layers"].unique())))

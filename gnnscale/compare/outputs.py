@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from gnnscale.compare.figures import draw_all
+from gnnscale.compare.page import write_page
 from gnnscale.compare.results import write_results
 from gnnscale.compare.statistics import paired
 from gnnscale.compare.summary import RUN, summarise, write_table
@@ -31,7 +32,7 @@ def write_outcome(
     count_preparation: bool = False,
     formats: Sequence[str] = ("png", "svg"),
 ) -> Outcome:
-    """Write results.parquet, summary.csv, paired.csv and the figures of a comparison.
+    """Write results.parquet, summary.csv, paired.csv, the figures of a comparison and its page.
 
     Parameters
     ----------
@@ -51,5 +52,6 @@ def write_outcome(
     write_table(summary, files[1])
     write_table(paired(results), files[2])
     files += draw_all(results, folder, target=target, count_preparation=count_preparation, formats=formats)
+    files.append(write_page(results, folder, target=target, count_preparation=count_preparation))
     runs = results.drop_duplicates(RUN)
     return Outcome(summary, int((runs["status"] != "ok").sum()), files)

@@ -110,20 +110,25 @@ class Cell:
 
     @property
     def file_name(self) -> str:
-        """A readable name and a hash of :attr:`settings`, without an ending.
-
-        Left out is where the data came from, and the budget of memory and time: a cell that finished within one would
-        be the same under another.
-        """
-        settings = {key: value for key, value in self.settings.items() if key != "dataset"}
-        settings["budget"] = {key: self.budget[key] for key in BUDGET_OF_RESULT if key in self.budget}
-        text = json.dumps(settings, sort_keys=True, default=repr)
+        """A readable name and :func:`cell_hash`, without an ending."""
         names = f"{Path(self.dataset.name).stem} {self.model.name} {self.sampler.short_name} seed{self.seed}"
         readable = re.sub(r"[^A-Za-z0-9]+", "-", names).strip("-").lower()
-        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        return f"{readable}-{cell_hash(self.settings)}"
 
     def __str__(self) -> str:
         return f"{self.dataset.label} {self.model.label} {self.sampler.label} seed {self.seed}"
+
+
+def cell_hash(settings: Mapping[str, Any]) -> str:
+    """A hash of those :attr:`Cell.settings` that decide the result.
+
+    Left out is where the data came from, and the budget of memory and time: a cell that finished within one would
+    be the same under another.
+    """
+    budget = settings.get("budget", {})
+    deciding = {key: value for key, value in settings.items() if key != "dataset"}
+    deciding["budget"] = {key: budget[key] for key in BUDGET_OF_RESULT if key in budget}
+    return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 
 
 def make_cells(specification: Specification, facts: Mapping[str, Facts]) -> list[Cell]:

@@ -1,0 +1,137 @@
+"""Everything that the page shows, as data that JSON can hold."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from gnnscale._version import __version__
+from gnnscale.compare.draw_stages import LOOK, WORDS, stages_of
+from gnnscale.compare.page import curves
+from gnnscale.compare.page import folder as files
+from gnnscale.compare.plots import dashes, styles
+from gnnscale.compare.statistics import paired, places
+from gnnscale.compare.summary import RUN, summarise
+
+#: Settings that say which cell this is; they are not what its run was set to.
+_IDENTITY = {"dataset", "model", "sampler", "seed", "split", "data", "sampler_digest"}
+
+#: Matplotlib's markers in plotly's words.
+_MARKERS = {
+    "o": "circle", "s": "square", "^": "triangle-up", "v": "triangle-down", "<": "triangle-left", ">": "triangle-right",
+    "D": "diamond", "d": "diamond-tall", "P": "cross", "X": "x", "*": "star", "p": "pentagon", "h": "hexagon2",
+    "H": "hexagon", "8": "octagon",
+}  # fmt: skip
+
+
+def content(
+    results: pd.DataFrame, folder: Path, *, target: float | None = None, count_preparation: bool = False
+) -> dict[str, Any]:
+    """Gather what the page shows.
+
+    Parameters
+    ----------
+    results : pandas.DataFrame
+        Rows as in results.parquet.
+    folder : Path
+        Folder of the comparison, with its figures and logs.
+    target : float, optional
+        Validation metric that time to target is measured at.
+    count_preparation : bool
+        Whether times begin with the preparation.
+
+    Returns
+    -------
+    dict
+        Of lists, dicts, strings, finite numbers, booleans and None alone.
+    """
+    summary = summarise(results, target=target, count_preparation=count_preparation)
+    samplers = [str(name) for name in dict.fromkeys(results["sampler"])]
+    return {
+        "title": folder.resolve().name,
+        "version": __version__,
+        "styles": {name: _look(style) for name, style in styles(samplers).items()},
+        "panels": curves.panels(results, target),
+        "runs": curves.runs(results),
+        "count_preparation": count_preparation,
+        "places": int(places(results.drop_duplicates(RUN)).nunique()),
+        "summary": _records(summary),
+        "stages": {name: {"words": WORDS[name], "color": color} for name, (color, _) in LOOK.items()},
+        "by_stage": [
+            {name: float(seconds) for name, seconds in stages_of(row).items() if seconds > 0}
+            for row in summary.to_dict("records")
+        ],
+        "paired": _records(paired(results)),
+        "failures": files.failures(results, folder),
+        "machines": machines(results),
+        "settings": settings(results),
+        "specification": files.specification(folder),
+        "figures": files.figures(folder),
+    }
+
+
+def machines(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """List the different machine records of the runs, each with the number of runs that have it."""
+    runs = results.drop_duplicates(RUN)
+    if "machine" not in runs:
+        return []
+    counts = runs["machine"].dropna().loc[lambda texts: texts != ""].value_counts(sort=False)
+    return [{"runs": int(count), "facts": _flat(json.loads(text))} for text, count in counts.items()]
+
+
+def settings(results: pd.DataFrame) -> dict[str, Any]:
+    """Tell the settings that all runs have in common from those of each sampler by itself."""
+    rows = results.drop_duplicates(RUN[:3])
+    each = [
+        _flat({key: value for key, value in json.loads(text).items() if key not in _IDENTITY})
+        for text in rows["settings"]
+    ]
+    keys = list(dict.fromkeys(key for one in each for key in one))
+    common = {key: each[0][key] for key in keys if all(one.get(key) == each[0].get(key) for one in each)}
+    own: dict[tuple[str, str], list[str]] = {}
+    for row, one in zip(rows.itertuples(), each, strict=True):
+        text = ", ".join(f"{key} {value}" for key, value in one.items() if key not in common)
+        own.setdefault((row.sampler, text), []).append(f"{row.dataset} {row.model}")
+    everywhere = rows.groupby("sampler").size()
+    return {
+        "common": common,
+        "own": [
+            {"sampler": sampler, "where": "" if len(where) == everywhere[sampler] else ", ".join(where), "text": text}
+            for (sampler, text), where in own.items()
+        ],
+    }
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Texts by name, named as in a specification: ``lr``, ``model.hidden``, ``sampler.num_parts``."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            inner = "" if key == "training" else f"{prefix}{key.removesuffix('_arguments')}."
+            flat |= _flat(value, inner)
+        elif value is not None:
+            flat[prefix + key] = value if isinstance(value, str) else json.dumps(value)
+    return flat
+
+
+def _look(style: dict[str, Any], width: int = 2) -> dict[str, Any]:
+    """A style of the figures in plotly's words, for lines of this width."""
+    dash = ",".join(f"{width * length:g}px" for length in dashes(style)) or "solid"
+    return {"color": style["color"], "dash": dash, "marker": _MARKERS[style["marker"]]}
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{key: _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value if isinstance(value, (str, int, float, bool)) else str(value)

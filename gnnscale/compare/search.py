@@ -1,0 +1,223 @@
+"""``[tune]``: which settings ``gnnscale tune`` searches, over which values, and with what budget."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from gnnscale.compare.names import did_you_mean
+from gnnscale.compare.parse import parse_seeds
+from gnnscale.compare.plan import Combination
+from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+_KEYS = ("trials", "seconds", "seeds", "train", "model", "sampler")
+#: Settings of the training that may be searched: those that a case may have for one sampler, but not where rows lie.
+SEARCHED = tuple(name for name in PER_SAMPLER if not name.startswith("history_"))
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values that one setting may take: a list, or all from ``low`` to ``high``."""
+
+    choices: tuple[Any, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    log: bool = False
+
+    @classmethod
+    def read(cls, value: Any) -> Values:
+        """Read what stands in the file.
+
+        Raises
+        ------
+        ValueError
+            In words that go on after the setting's name.
+
+        Examples
+        --------
+        >>> Values.read({"low": 0.001, "high": 0.1, "log": True})
+        Values(choices=(), low=0.001, high=0.1, log=True)
+        """
+        if isinstance(value, list) and value:
+            if len({json.dumps(choice, default=repr) for choice in value}) < len(value):
+                raise ValueError(f"is {value!r}, which has a value twice; give each once")
+            return cls(choices=tuple(value))
+        if not isinstance(value, dict) or not {"low", "high"} <= set(value) <= {"low", "high", "log"}:
+            raise ValueError(f"is {value!r}; give a list of values, or {{ low = 0.001, high = 0.1, log = true }}")
+        low, high, log = value["low"], value["high"], value.get("log", False)
+        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in (low, high))
+        if not numbers or not -math.inf < low < high < math.inf:
+            raise ValueError(f"goes from {low!r} to {high!r}; low and high must be numbers, low below high")
+        if not isinstance(log, bool):
+            raise ValueError(f"has log = {log!r}; it must be true or false")
+        if log and low <= 0:
+            raise ValueError(f"goes from {low!r} with log = true; low must be above 0 then")
+        return cls(low=low, high=high, log=log)
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """Values of which the setting has to accept each, so that it accepts all."""
+        return self.choices or (self.low, self.high)
+
+    def distribution(self) -> BaseDistribution:
+        """The same for optuna, to which a value of a list is its text in JSON."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.choices:
+            return CategoricalDistribution([json.dumps(choice) for choice in self.choices])
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return IntDistribution(self.low, self.high, log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def encode(self, value: Any) -> Any:
+        """A value as optuna has it; None where it is not among these."""
+        if self.choices:
+            return json.dumps(value) if value in self.choices else None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return value if number and self.low <= value <= self.high else None
+
+    def decode(self, value: Any) -> Any:
+        """A value of optuna's as the setting has it."""
+        return json.loads(value) if self.choices else value
+
+
+@dataclass(frozen=True)
+class Search:
+    """What ``[tune]`` says.
+
+    ``train``, ``model`` and ``sampler[name]`` give the values of each setting. A combination has ``trials`` trials,
+    or fewer where they have taken ``seconds`` seconds of training; each trial trains on all of ``seeds``.
+    """
+
+    trials: int = 20
+    seconds: float | None = None
+    seeds: tuple[int, ...] = (0,)
+    train: dict[str, Values] = field(default_factory=dict)
+    model: dict[str, Values] = field(default_factory=dict)
+    sampler: dict[str, dict[str, Values]] = field(default_factory=dict)
+
+    def of(self, combination: Combination) -> dict[tuple[str, str], Values]:
+        """The settings searched for a combination, by table and name."""
+        found = {("train", name): values for name, values in self.train.items()}
+        found |= {("model", name): values for name, values in self.model.items()}
+        sampler = combination.sampler
+        for called in (sampler.short_name, sampler.label):
+            found |= {("sampler", name): values for name, values in self.sampler.get(called, {}).items()}
+        return found
+
+
+def read_search(table: Any, combinations: list[Combination], flags: Mapping[str, Any]) -> tuple[Search, list[str]]:
+    """Read ``[tune]``.
+
+    Parameters
+    ----------
+    table : object
+        What stands under ``tune``.
+    combinations : list of Combination
+        Those of the comparison.
+    flags : mapping of str to object
+        ``trials`` and ``seconds``, where they were given; they override the table.
+
+    Returns
+    -------
+    Search
+    list of str
+        A sentence for each thing that is wrong.
+    """
+    reader = _SearchReader(table, combinations)
+    return reader.read(flags), reader.problems
+
+
+class _SearchReader:
+    def __init__(self, table: Any, combinations: list[Combination]) -> None:
+        self.combinations = combinations
+        self.problems: list[str] = []
+        self.content: dict[str, Any] = table if isinstance(table, dict) else {}
+        if not self.content:
+            got = "it lacks the table [tune]" if table in (None, {}) else f"tune is {table!r}"
+            self.problems.append(
+                f"{got}; say what to search, such as [tune.train] with lr = {{ low = 0.001, high = 0.1, log = true }}."
+            )
+        for key in self.content:
+            if key not in _KEYS:
+                self.problems.append(f"unknown key {key!r} in [tune]: {did_you_mean(key, _KEYS)}")
+
+    def read(self, flags: Mapping[str, Any]) -> Search:
+        given = {**self.content, **{name: value for name, value in flags.items() if value is not None}}
+        trials, seconds = given.get("trials", 20), given.get("seconds")
+        if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
+            self.problems.append(f"trials in [tune] is {trials!r}; it must be a whole number from 1 up.")
+        number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if seconds is not None and not (number and 0 < seconds < math.inf):
+            self.problems.append(f"seconds in [tune] is {seconds!r}; it must be a number above 0.")
+        search = Search(
+            trials,
+            seconds,
+            self.seeds(),
+            dict(self.settings("train")),
+            dict(self.settings("model")),
+            dict(self.samplers()),
+        )
+        for combination in self.combinations:
+            choices = {"model": combination.model, "sampler": combination.sampler}
+            for kind, name in search.of(combination):
+                # What stands in brackets overrides everything, the values found included.
+                if kind in choices and name in choices[kind].brackets:
+                    self.problems.append(
+                        f"{kind} {choices[kind].label} has {name} in brackets, and [tune] searches it; leave one out."
+                    )
+        if self.content and not (search.train or search.model or search.sampler or self.problems):
+            self.problems.append(
+                "[tune] names no setting to search; add [tune.train], [tune.model] or [tune.sampler.NAME]."
+            )
+        return search
+
+    def seeds(self) -> tuple[int, ...]:
+        try:
+            return tuple(parse_seeds(self.content.get("seeds", 1)))
+        except ValueError as error:
+            self.problems.append(f"in [tune]: {error}")
+            return ()
+
+    def table(self, name: str, table: Any) -> dict[str, Any]:
+        if isinstance(table, dict):
+            return table
+        self.problems.append(f"{name} is {table!r}; it must be a table, headed by [{name}].")
+        return {}
+
+    def settings(self, kind: str) -> Iterator[tuple[str, Values]]:
+        # A model's own settings, such as the heads of GAT, are checked where the model is built.
+        known = {name: TRAINING[name] for name in SEARCHED} if kind == "train" else MODEL
+        for name, value in self.table(f"tune.{kind}", self.content.get(kind, {})).items():
+            where = f"{name} in [tune.{kind}]"
+            if kind == "train" and name not in known:
+                self.problems.append(f"unknown key {name!r} in [tune.{kind}]: {did_you_mean(name, known)}")
+                continue
+            if values := self.values(where, value):
+                yield name, values
+                if name in known:
+                    found = (problem_with(name, end, known, f"[tune.{kind}] ") for end in values.ends)
+                    self.problems += [problem for problem in found if problem]
+
+    def samplers(self) -> Iterator[tuple[str, dict[str, Values]]]:
+        choices = [combination.sampler for combination in self.combinations]
+        known = {name for choice in choices for name in (choice.short_name, choice.label)}
+        for name, table in self.table("tune.sampler", self.content.get("sampler", {})).items():
+            if known and name not in known:
+                self.problems.append(f"unknown sampler {name!r} in [tune.sampler]: {did_you_mean(name, known)}")
+            own = self.table(f"tune.sampler.{name}", table)
+            found = {key: self.values(f"{key} in [tune.sampler.{name}]", value) for key, value in own.items()}
+            yield name, {key: values for key, values in found.items() if values}
+
+    def values(self, where: str, value: Any) -> Values | None:
+        try:
+            return Values.read(value)
+        except ValueError as error:
+            self.problems.append(f"{where} {error}.")
+            return None
