@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -197,9 +198,13 @@ def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    # Two machines that share the folder may have the same process numbers.
+    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
     try:
         write(temporary)
+        # Else a loss of power could leave the new name with nothing in it.
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gnnscale.compare.endings import OUTCOMES
 from gnnscale.compare.results import write_whole
 
 #: What names a run.
@@ -24,7 +25,7 @@ CUMULATIVE = [
 ]  # fmt: skip
 
 #: How a run may fail, as in the column ``outcome``.
-FAILURES = ("out_of_memory", "diverged", "timeout", "crashed", "raised")
+FAILURES = [name for name in OUTCOMES if name != "ok"]
 
 
 def at_best_epochs(results: pd.DataFrame) -> pd.DataFrame:
