@@ -100,6 +100,9 @@ def compare(
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Print one plain line a cell instead of bars.")
     ] = False,
+    count_preparation: Annotated[
+        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+    ] = False,
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Train the same model under several samplers; leave a table and curves of accuracy against time.
@@ -118,7 +121,7 @@ def compare(
     }  # fmt: skip
     if dry_run:
         return _plan(specification, flags, jobs, retry_failed, not no_progress)
-    outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress)
+    outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress, count_preparation)
     raise typer.Exit(1 if outcome.failed else 0)
 
 
@@ -129,6 +132,7 @@ def _compare(
     tensorboard: Path | None,
     retry_failed: bool,
     progress: bool,
+    count_preparation: bool,
 ) -> Outcome:
     where: Path | None = None
     console = _console()
@@ -160,7 +164,7 @@ def _compare(
             if warning := crowding(specification.budget, jobs):
                 display.say(warning)
             results = run_cells(cells, where, Several(*listeners), jobs=jobs, retry_failed=retry_failed)
-        outcome = write_outcome(results, where)
+        outcome = write_outcome(results, where, count_preparation=count_preparation)
     except KeyboardInterrupt as stop:
         _stopped(where, stop)
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -252,9 +256,7 @@ def tune(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder that has the datasets' files.")] = None,
     samplers: Annotated[str | None, typer.Option(help="Samplers (default: those of the file)")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results (default: that of the file, and -tune)")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the trials (default: the file's, with -tune)")] = None,
     jobs: Annotated[int, typer.Option(help="Cells that run at once.", min=1)] = 1,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="Print plain lines instead of a bar.")] = False,
 ) -> None:
@@ -294,6 +296,96 @@ def tune(
     for file in files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(0 if all(study.best for study in studies) else 1)
+
+
+@app.command()
+def plot(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a comparison.")],
+    target: Annotated[
+        float | None,
+        typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
+    ] = None,
+    count_preparation: Annotated[
+        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")
+    ] = "png,svg",
+) -> None:
+    """Make the tables, the figures and the page of a comparison again, from its results.
+
+    Nothing is run. A comparison that was stopped is drawn as far as it came.
+
+    Example: [bold]gnnscale plot runs/cora --target 0.8 --format pdf[/bold]
+    """
+    from gnnscale.compare.results import read_results
+
+    console = _console()
+    try:
+        formats = _drawing(target, form)
+        results = read_results(folder)
+        where = folder if folder.is_dir() else folder.parent
+        _tell(_write(console, results, where, target, count_preparation, formats), console)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of comparisons.")],
+    out: Annotated[Path, typer.Option(help="Folder for the merged results.")],
+    target: Annotated[
+        float | None,
+        typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
+    ] = None,
+    count_preparation: Annotated[
+        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")
+    ] = "png,svg",
+) -> None:
+    """Put the results of several comparisons together: other seeds, other samplers, other machines.
+
+    A cell that is there several times is taken once: a finished one rather than a failed one, and the newest. What is
+    not the same gets a name of its own, such as gcn(layers=2) and gcn(layers=4).
+
+    Example: [bold]gnnscale merge runs/monday runs/tuesday --out runs/all[/bold]
+    """
+    from gnnscale.compare.merge import merge_folders
+
+    console = _console()
+    try:
+        formats = _drawing(target, form)
+        results, said = merge_folders(folders, out)
+        _tell(_write(console, results, out, target, count_preparation, formats), console)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+    for sentence in said:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawing(target: float | None, form: str) -> list[str]:
+    """The formats that are meant, once these and the target are valid."""
+    from gnnscale.compare.figures import FORMATS
+    from gnnscale.compare.names import did_you_mean
+
+    if target is not None and not 0 < target <= 1:
+        raise ValueError(f"--target is {target:g}; it must be a fraction above 0, and 1 at most, such as 0.8")
+    formats = [word.strip() for word in form.split(",")]
+    for word in formats:
+        if word not in FORMATS:
+            raise ValueError(f"--format has {word!r}: {did_you_mean(word, FORMATS)}")
+    return formats
+
+
+def _write(
+    console: Console, results: Any, where: Path, target: float | None, count_preparation: bool, formats: list[str]
+) -> Outcome:
+    from gnnscale.compare.outputs import write_outcome
+
+    with console.status("drawing") if console.is_terminal else _quiet():
+        return write_outcome(results, where, target=target, count_preparation=count_preparation, formats=formats)
 
 
 @app.command()
