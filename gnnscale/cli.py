@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +16,7 @@ from gnnscale.compare.flags import with_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from gnnscale.compare.display import Display
     from gnnscale.compare.outputs import Outcome
 
 app = typer.Typer(
@@ -81,6 +83,13 @@ def compare(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results (default: runs/NAME)", rich_help_panel="What")
     ] = None,
+    jobs: Annotated[
+        int,
+        typer.Option(help="Cells that run at once; their times disturb one another.", rich_help_panel="Budget", min=1),
+    ] = 1,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write curves for TensorBoard into this folder too.")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Run those cells again that failed earlier.")
     ] = False,
@@ -97,42 +106,58 @@ def compare(
 
     Killed or stopped, the same command goes on with the cells that are missing.
 
-    Exit status: 0 if all cells finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C.
+    Exit status: 0 if all cells finished, 1 if one failed, 2 for bad input, 130 after Ctrl-C, 143 after SIGTERM.
     """
     flags = {
         "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds, "out": out,
         **(settings or {}),
     }  # fmt: skip
-    outcome = _compare(specification, flags, retry_failed, not no_progress)
+    outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress)
     raise typer.Exit(1 if outcome.failed else 0)
 
 
-def _compare(path: Path | None, flags: dict[str, Any], retry_failed: bool, progress: bool) -> Outcome:
+def _compare(
+    path: Path | None,
+    flags: dict[str, Any],
+    jobs: int,
+    tensorboard: Path | None,
+    retry_failed: bool,
+    progress: bool,
+) -> Outcome:
     where: Path | None = None
     console = _console()
     try:
-        with console.status("reading the datasets") if console.is_terminal and progress else _quiet():
+        with _stoppable(), console.status("reading the datasets") if console.is_terminal and progress else _quiet():
             from gnnscale.compare.process import start_server
 
             start_server()
+            from gnnscale.compare.jobs import crowding, share_cores
             from gnnscale.compare.outputs import write_outcome
             from gnnscale.compare.plan import make_cells
             from gnnscale.compare.runner import check, run_cells
             from gnnscale.compare.specification import read_specification
 
             specification = read_specification(path, flags)
+            specification = replace(specification, budget=share_cores(specification.budget, jobs))
             cells = make_cells(specification, check(specification))
         where = specification.out
-        from gnnscale.compare.display import LiveDisplay, PlainDisplay
+        from gnnscale.compare.display import LiveDisplay, PlainDisplay, Several
 
-        with (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
-            results = run_cells(cells, where, display, retry_failed=retry_failed)
+        with _stoppable(), (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
+            listeners: list[Display] = [display]
+            if tensorboard is not None:
+                from gnnscale.compare.tensorboard import TensorBoard
+
+                listeners.append(TensorBoard(tensorboard))
+            if warning := crowding(specification.budget, jobs):
+                display.say(warning)
+            results = run_cells(cells, where, Several(*listeners), jobs=jobs, retry_failed=retry_failed)
         outcome = write_outcome(results, where)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
         typer.echo(f"\nStopped.{kept}", err=True)
-        raise typer.Exit(130) from None
-    except (ValueError, TypeError, OSError) as error:
+        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+    except (ValueError, TypeError, OSError, ImportError) as error:
         _refuse(error)
     _tell(outcome, console)
     return outcome
@@ -145,6 +170,24 @@ def _tell(outcome: Outcome, console: Console) -> None:
         console.print(table)
     for file in outcome.files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which batch systems send before they kill; it ends a comparison as Ctrl-C does."""
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    import signal
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @app.command()

@@ -164,6 +164,7 @@ def train(
     features: FeatureStore | None = None,
     checkpoint: str | Path | None = None,
     on_point: Callable[[Point], None] | None = None,
+    on_stage: Callable[[str], None] | None = None,
 ) -> TrainingResult:
     """Train with Adam and evaluate exactly after each epoch, in this process alone.
 
@@ -220,6 +221,8 @@ def train(
         epoch newer than the model's.
     on_point : callable, optional
         Called with each point as it comes.
+    on_stage : callable, optional
+        Called with ``"training"`` before each epoch and ``"evaluating"`` before its evaluation, outside the clock.
 
     Raises
     ------
@@ -314,6 +317,8 @@ def train(
     while (stopped := rules.met(result.points)) is None:
         epoch = len(result.points) + 1
         traffic.leave_out()
+        if on_stage is not None:
+            on_stage("training")
         seconds, waited, loss, made, summed = _epoch(model, loader, optimizer, clip_norm, clock)
         train_seconds, wait_seconds = train_seconds + seconds, wait_seconds + waited
         steps, edges = steps + made, edges + summed
@@ -321,6 +326,8 @@ def train(
             raise FloatingPointError(f"the loss became {loss} in epoch {epoch}; try a smaller lr or clip_norm=1.0")
         columns = traffic.columns()
         logits = None
+        if on_stage is not None:
+            on_stage("evaluating")
         if refreshed is not None:
             # Part of the method, not only a look at it: without it the histories would be older.
             start = now(loader.device)

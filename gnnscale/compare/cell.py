@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from gnnscale.compare.endings import describe
 from gnnscale.compare.plan import Cell, Choice, Combination, Facts
-from gnnscale.compare.process import Send, describe
+from gnnscale.compare.process import Send
 from gnnscale.data import Dataset, dataset_names, load
 from gnnscale.history import HistoryStore
 from gnnscale.nn import MODELS
@@ -26,8 +27,8 @@ from gnnscale.training import Point, parameter_groups, train
 def run_cell(send: Send, cell: Cell) -> None:
     """Train one model with one sampler.
 
-    Sends ``("stage", text)`` as the work proceeds, ``("point", values, peak_memory_mb)`` after each
-    epoch, and ``("end", prepare_seconds, peak_memory_mb, stopped)``.
+    Sends ``("threads", number)`` and ``("stage", text)`` as the work proceeds, ``("point", values, columns)`` after
+    each epoch, and ``("end", columns)``; the columns are those of results that the run has as a whole.
 
     Raises
     ------
@@ -37,6 +38,7 @@ def run_cell(send: Send, cell: Cell) -> None:
     training = cell.training
     if cell.budget.get("threads") is not None:
         torch.set_num_threads(cell.budget["threads"])
+    send(("threads", torch.get_num_threads()))
     send(("stage", "loading"))
     data = load(cell.dataset.name, cell.data_dir, split=cell.split, **cell.dataset.arguments)
     # The same seed before every model: all samplers start from the same weights.
@@ -48,13 +50,19 @@ def run_cell(send: Send, cell: Cell) -> None:
     )
 
     def on_point(point: Point) -> None:
-        send(("point", asdict(point), peak_memory_mb()))
+        send(("point", asdict(point), peaks(training["device"])))
+
+    def on_stage(text: str) -> None:
+        send(("stage", text))
 
     send(("stage", "preparing"))
     settings = dict(training)
     with _history(settings, sampler, num_nodes) as history:
-        result = train(model, data, sampler, seed=cell.seed, on_point=on_point, history=history, **settings)
-    send(("end", result.prepare_seconds, peak_memory_mb(), result.stopped))
+        result = train(
+            model, data, sampler, seed=cell.seed, on_point=on_point, on_stage=on_stage, history=history, **settings
+        )
+    ended = {"prepare_seconds": result.prepare_seconds, "stopped": result.stopped}
+    send(("end", ended | peaks(training["device"])))
 
 
 def nodes_seen(training: dict[str, Any], data: Dataset) -> int:
@@ -144,6 +152,12 @@ def content_digest(data: Dataset) -> str:
         digest.update(f"{tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(memoryview(tensor.contiguous().numpy()).cast("B") if tensor.numel() else b"")
     return digest.hexdigest()
+
+
+def peaks(device: str) -> dict[str, float]:
+    """The columns of results that tell this process's memory so far."""
+    on_device = torch.cuda.max_memory_allocated(device) / 1e6 if device.startswith("cuda") else math.nan
+    return {"peak_memory_mb": peak_memory_mb(), "peak_device_memory_mb": on_device}
 
 
 def peak_memory_mb() -> float:

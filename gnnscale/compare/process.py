@@ -1,29 +1,42 @@
-"""Runs a function in its own process, so that a crash there costs that process and nothing else."""
+"""Runs functions in processes of their own, so that a crash or a limit there costs that process and nothing else."""
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from pathlib import Path
 from typing import Any
 
+from gnnscale.compare.endings import OK, Ending, of_error, of_exit
+from gnnscale.compare.limits import NO_LIMITS, Limits, Watch, be_the_first_to_go, kernel_kills, kill_all
+
 Send = Callable[[Any], None]
 
+#: Seconds that a process may take to exit once its work is done: a user's thread might never end.
+_TO_EXIT = 5.0
+#: Seconds between two rounds of handing on. A small graph's cell sends hundreds of messages a second, and whoever wakes
+#: for each of them takes time on the cores that are being measured.
+_REST = 0.01
+#: Messages that are handed on before it is another process's turn.
+_AT_ONCE = 1000
 
-def run_in_process(
-    target: Callable[..., None], arguments: tuple[Any, ...], log: Path, on_message: Callable[[Any], None]
-) -> str:
-    """Call ``target(send, *arguments)`` in a process of its own and hand on what it sends.
 
-    A server process that has imported torch and DGL forks the processes, so each starts within
-    milliseconds, and none inherits threads or memory from the caller.
+class Child:
+    """``target(send, *arguments)`` in a process of its own, which has started.
+
+    A server process that has imported torch and DGL forks the processes, so each starts within milliseconds, and none
+    inherits threads or memory from the caller. It dies with the caller, however that ends, and is the first that the
+    kernel kills when the machine has no more memory.
 
     Parameters
     ----------
@@ -35,42 +48,121 @@ def run_in_process(
         File for standard output, standard error and the traceback of a failure; removed if empty.
     on_message : callable
         Called in this process with every object that ``target`` sends, in order.
+    limits : Limits
+        What it may use; it is killed beyond.
+    """
 
-    Returns
-    -------
-    str
-        ``"ok"``, or in one short sentence why the function did not come to its end.
+    def __init__(
+        self,
+        target: Callable[..., None],
+        arguments: tuple[Any, ...],
+        log: Path,
+        on_message: Callable[[Any], None],
+        limits: Limits = NO_LIMITS,
+    ) -> None:
+        self._log, self._on_message = log, on_message
+        self._ending: Ending | None = None
+        self._ended_at = 0.0
+        self._kernel_kills = kernel_kills()
+        context = _context()
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_main, args=(target, arguments, sender, str(log)))
+        _start(self._process.start)
+        sender.close()
+        self._listening = True
+        self.watch = Watch(self._process.pid, limits)
+
+    def step(self) -> Ending | None:
+        """Hand on what has arrived, and keep the limits.
+
+        Returns
+        -------
+        Ending or None
+            How it ended; None while it goes on.
+        """
+        alive = self._process.is_alive()
+        # What a dead process sent is all there.
+        self._receive(_AT_ONCE if alive else sys.maxsize)
+        if not alive:
+            self._process.join()
+            if self._ending is None:
+                self._ending = of_exit(self._process.exitcode, memory_ran_out=kernel_kills() > self._kernel_kills)
+            return self._ending
+        if self._ending is not None:
+            if time.monotonic() - self._ended_at > _TO_EXIT:
+                self.kill()
+        elif verdict := self.watch.verdict():
+            self._end(verdict)
+            self.kill()
+        return None
+
+    def kill(self) -> None:
+        """End it and all that it started, at once."""
+        self.watch.note_peak()
+        kill_all(self._process.pid)
+
+    def close(self) -> None:
+        """End it if it still runs, and tidy up."""
+        if self._process.is_alive():
+            self.kill()
+        self._process.join()
+        self._receiver.close()
+        if self._log.exists() and self._log.stat().st_size == 0:
+            self._log.unlink(missing_ok=True)
+
+    def _receive(self, at_most: int) -> None:
+        while self._listening and at_most > 0 and self._receiver.poll():
+            at_most -= 1
+            try:
+                kind, content = self._receiver.recv()
+            except (EOFError, OSError):  # nobody is left who could send
+                self._listening = False
+            else:
+                if kind == "message":
+                    self._on_message(content)
+                elif self._ending is None:
+                    self._end(content)
+
+    def _end(self, ending: Ending) -> None:
+        self._ending, self._ended_at = ending, time.monotonic()
+
+    def _events(self) -> list[Any]:
+        return [self._process.sentinel, *([self._receiver] if self._listening else [])]
+
+    def _patience(self) -> float | None:
+        return _TO_EXIT if self._ending is not None else self.watch.seconds_to_next_look()
+
+
+def wait_for(children: Iterable[Child], timeout: float | None = None) -> None:
+    """Sleep until one of them has something to say or is to be looked at, for ``timeout`` seconds at most."""
+    children = list(children)
+    patience = [child._patience() for child in children]
+    seconds = [each for each in [timeout, *patience] if each is not None]
+    connection.wait([event for child in children for event in child._events()], min(seconds) if seconds else None)
+    time.sleep(_REST)
+
+
+def run_in_process(
+    target: Callable[..., None],
+    arguments: tuple[Any, ...],
+    log: Path,
+    on_message: Callable[[Any], None],
+    limits: Limits = NO_LIMITS,
+) -> Ending:
+    """Run a :class:`Child` to its end.
 
     Raises
     ------
     Exception
         What ``on_message`` raises, ``KeyboardInterrupt`` included; the process is killed first.
     """
-    context = _context()
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_main, args=(target, arguments, sender, str(log)), daemon=True)
-    status = ""
+    child = Child(target, arguments, log, on_message, limits)
     try:
-        _start(process.start)
-        sender.close()
-        while True:
-            try:
-                kind, message = receiver.recv()
-            except (EOFError, OSError):
-                break
-            if kind == "message":
-                on_message(message)
-            else:
-                status = message
-        process.join()
+        while (ending := child.step()) is None:
+            wait_for([child])
+        return ending
     finally:
-        if process.is_alive():
-            process.kill()
-            process.join()
-        receiver.close()
-    if log.exists() and log.stat().st_size == 0:
-        log.unlink()
-    return status or _reason(process.exitcode)
+        child.close()
 
 
 def start_server() -> None:
@@ -120,50 +212,36 @@ def _patient_threads() -> Iterator[None]:
 
 def _main(target: Callable[..., None], arguments: tuple[Any, ...], sender: Any, log: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _die_with_parent()
+    be_the_first_to_go()
     # On the level of the file descriptors, because libraries print from C++.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     os.close(descriptor)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         target(lambda message: sender.send(("message", message)), *arguments)
-        status = "ok"
+        ending = OK
     except BaseException as error:
         traceback.print_exc()
-        status = f"failed: {describe(error)}"
+        ending = of_error(error)
     sys.stdout.flush()
     sys.stderr.flush()
-    sender.send(("status", status))
+    sender.send(("ending", ending))
 
 
-def _exit_with_parent() -> None:
-    """A caller that was killed must not leave its process computing for nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def _die_with_parent() -> None:
+    """A caller that was killed must not leave its process computing for nobody.
 
-
-def describe(error: BaseException) -> str:
-    """Say an exception in one line: its own sentence, led by its type unless it is plain bad input.
-
-    Examples
-    --------
-    >>> describe(ValueError("num_parts is 0; it must be at least 1."))
-    'num_parts is 0; it must be at least 1.'
-    >>> describe(RuntimeError("shapes differ"))
-    'RuntimeError: shapes differ'
+    The kernel is asked for a SIGKILL when the other end of a pipe from the caller is closed: a thread could not act
+    while a loop in C holds the interpreter's lock.
     """
-    text = " ".join(str(error).split())
-    text = text if len(text) <= 1000 else text[:997] + "..."
-    if text and isinstance(error, (ValueError, TypeError, OSError, ArithmeticError)):
-        return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _reason(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        out_of_memory = ", probably out of memory" if -exitcode == signal.SIGKILL else ""
-        return f"killed by signal {-exitcode}{out_of_memory}"
-    return f"failed: the process ended with exit code {exitcode} before its work was done"
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(fcntl, "F_SETSIG"):
+        return
+    pipe = parent.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:  # it was closed before anybody asked
+        os._exit(1)

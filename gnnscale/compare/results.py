@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,33 +107,28 @@ SCHEMA = pa.schema(
 )
 
 
-def cell_frame(
-    cell: Cell,
-    points: list[dict[str, Any]],
-    status: str,
-    prepare_seconds: float,
-    peak_memory_mb: float,
-    *,
-    stopped: str | None = None,
-    started: datetime | None = None,
-) -> pd.DataFrame:
-    """Make the rows of one finished cell: its points, or one row of epoch 0 where it has none."""
+def cell_frame(cell: Cell, points: list[dict[str, Any]], **run: Any) -> pd.DataFrame:
+    """Make the rows of one finished cell: its points, or one row of epoch 0 where it has none.
+
+    Parameters
+    ----------
+    cell : Cell
+    points : list of dict
+        The columns of each point of the curve.
+    **run
+        The columns that the whole run has: ``status``, ``outcome``, ``started`` and so on; those left out are empty.
+    """
     frame = pd.DataFrame(points or [{"epoch": 0}]).assign(
         dataset=cell.dataset.label,
         model=cell.model.label,
         sampler=cell.sampler.label,
         seed=cell.seed,
-        status=status,
-        prepare_seconds=prepare_seconds,
-        peak_memory_mb=peak_memory_mb,
         metric=cell.facts.metric,
         num_nodes=cell.facts.num_nodes,
         num_edges=cell.facts.num_edges,
         split=cell.split,
         settings=json.dumps(cell.settings, sort_keys=True, default=repr),
-        outcome="ok" if status == "ok" else "raised" if status.startswith("failed: ") else "crashed",
-        stopped=stopped,
-        started=pd.to_datetime(pd.Series([started] * max(len(points), 1)), utc=True),
+        **run,
     )
     # A column of lists cannot be made of the floats that stand for missing ones.
     return frame.reindex(columns=list(COLUMNS)).astype({"staleness_histogram": object})

@@ -164,6 +164,14 @@ class _SearchReader:
             dict(self.settings("model")),
             dict(self.samplers()),
         )
+        for combination in self.combinations:
+            choices = {"model": combination.model, "sampler": combination.sampler}
+            for kind, name in search.of(combination):
+                # What stands in brackets overrides everything, the values found included.
+                if kind in choices and name in choices[kind].brackets:
+                    self.problems.append(
+                        f"{kind} {choices[kind].label} has {name} in brackets, and [tune] searches it; leave one out."
+                    )
         if self.content and not (search.train or search.model or search.sampler or self.problems):
             self.problems.append(
                 "[tune] names no setting to search; add [tune.train], [tune.model] or [tune.sampler.NAME]."

@@ -222,26 +222,3 @@ def _judge(number: int, values: dict[tuple[str, str], Any], rows: pd.DataFrame) 
         seconds=float(last["train_seconds"].fillna(0.0).sum()),
         status="ok" if failed.empty else f"seed {failed['seed'].iloc[0]}: {failed['status'].iloc[0]}",
     )
-
-
-def trials_frame(studies: list[Study]) -> pd.DataFrame:
-    """One row a trial: what it was for, its number, its settings, and what it came to."""
-    rows = []
-    for study in studies:
-        combination = study.combination
-        for trial in study.trials:
-            settings = {".".join(key): value for key, value in trial.values.items()}
-            rows.append(
-                {
-                    "dataset": combination.dataset.label,
-                    "model": combination.model.label,
-                    "sampler": combination.sampler.label,
-                    "trial": trial.number,
-                    "val": trial.val,
-                    "val_std": trial.val_std,
-                    "train_seconds": trial.seconds,
-                    "status": trial.status,
-                    **settings,
-                }
-            )
-    return pd.DataFrame(rows)

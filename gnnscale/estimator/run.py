@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from gnnscale.compare.cell import build_model
-from gnnscale.compare.process import describe
+from gnnscale.compare.endings import describe
 from gnnscale.compare.settings import PER_SAMPLER
 from gnnscale.compare.specification import Specification, SpecificationError, read_specification
 from gnnscale.data import load

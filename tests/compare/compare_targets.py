@@ -1,14 +1,21 @@
 """What runs in the processes of the tests: cells that learn, raise, diverge, print and die."""
 
+import ctypes
+import mmap
+import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 
+from gnnscale.compare.display import Display
 from gnnscale.compare.plan import Cell, Choice, Facts
+from gnnscale.compare.results import write_results
 
 FACTS = Facts(num_nodes=10, num_edges=20, num_splits=2, metric="accuracy", digest="d1")
 TRAINING = {"epochs": 3, "batch_size": None, "lr": 0.01}
@@ -23,7 +30,6 @@ def make_cell(sampler="full", seed=0, **changes):
         "training": TRAINING,
         "data_dir": None,
         "facts": FACTS,
-        "budget": {"threads": None, "memory_gb": None, "cell_seconds": None},
     }
     return Cell(**{**values, **changes})
 
@@ -40,21 +46,62 @@ def point(seed, epoch):
 def learn(send, cell):
     send(("stage", "preparing"))
     for epoch in (1, 2, 3):
-        send(("point", point(cell.seed, epoch), 100.0 + epoch))
-    send(("end", 0.5, 110.0, "epochs"))
+        send(("stage", "training"))
+        send(("point", point(cell.seed, epoch), {"peak_memory_mb": 100.0 + epoch}))
+    send(("end", {"prepare_seconds": 0.5, "peak_memory_mb": 110.0, "stopped": "epochs"}))
 
 
 def learn_or_fail(send, cell):
     """As the sampler's name says."""
-    if cell.sampler.name == "raises":
-        send(("point", point(cell.seed, 1), 101.0))
+    kind = cell.sampler.name
+    if kind == "raises":
+        send(("point", point(cell.seed, 1), {"peak_memory_mb": 101.0}))
+        send(("stage", "evaluating"))
         raise ValueError("fan-outs are\nodd today.")
-    if cell.sampler.name == "dies":
+    if kind == "diverges":
+        raise FloatingPointError("the loss became nan in epoch 1; try a smaller lr or clip_norm=1.0")
+    if kind == "asks for too much":
+        torch.empty(2**60)
+    if kind == "fills memory":
+        send(("stage", "preparing"))
+        fill(3 * 10**9)
+    if kind == "fills shared memory":
+        file = os.memfd_create("much")
+        os.ftruncate(file, 3 * 10**9)
+        fill_bytes(memoryview(mmap.mmap(file, 3 * 10**9)))
+    if kind == "lets a child fill memory":
+        child = multiprocessing.get_context("fork").Process(target=fill, args=(3 * 10**9,))
+        child.start()
+        child.join()
+    if kind == "hangs":
+        # PyDLL keeps the interpreter's lock: no thread of this process can do anything any more.
+        ctypes.PyDLL(None).sleep(600)
+    if kind == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    if cell.sampler.name == "aborts":
+    if kind == "faults":
+        ctypes.string_at(0)
+    if kind == "aborts":
         os.abort()
-    if cell.sampler.name == "exits":
+    if kind == "exits":
         os._exit(3)
+    learn(send, cell)
+
+
+def fill(size):
+    fill_bytes(memoryview(bytearray(size)))
+
+
+def fill_bytes(memory):
+    """Touch memory at a rate that leaves a watcher time, some 2 GB/s."""
+    for start in range(0, len(memory), 2**20):
+        memory[start : start + 2**20] = b"x" * 2**20
+        time.sleep(0.0005)
+
+
+def meet_three_others(send, cell):
+    (cell.data_dir / str(cell.seed)).touch()
+    while len(list(cell.data_dir.iterdir())) < 4:
+        time.sleep(0.01)
     learn(send, cell)
 
 
@@ -74,40 +121,70 @@ def send_pid_and_wait(send):
     time.sleep(60)
 
 
+def start_a_child_and_wait(send):
+    """Two processes that wait, the second of which holds the pipe open as well."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    send((os.getpid(), child.pid))
+    time.sleep(60)
+
+
+def hang_with_the_lock(send):
+    send(os.getpid())
+    ctypes.PyDLL(None).sleep(600)
+
+
+def done_but_never_ends(send):
+    send("done")
+    threading.Thread(target=time.sleep, args=(600,)).start()
+
+
+def use_memory(send, megabytes):
+    from gnnscale.compare.cell import peak_memory_mb
+
+    before = peak_memory_mb()
+    block = bytearray(megabytes * 10**6)
+    block[::4096] = b"x" * len(block[::4096])
+    send((before, peak_memory_mb()))
+
+
 def send_numbers(send, numbers):
     for number in numbers:
         send(number)
 
 
-class Recorder:
+class Recorder(Display):
     """A display that only remembers."""
 
     def __init__(self):
-        self.found, self.ran, self.points = None, [], 0
+        self.found, self.ran, self.points, self.said = None, [], 0, []
 
-    def begin(self, cells, found):
-        self.found = found
+    def begin(self, cells, found, jobs):
+        self.found = sum(rows is not None for rows in found)
 
     def cell(self, cell):
         self.ran.append((cell.sampler.label, cell.seed))
 
-    def stage(self, text):
-        pass
-
-    def point(self, point):
+    def point(self, cell, point):
         self.points += 1
 
     def end(self, cell, rows):
         assert isinstance(rows, pd.DataFrame)
 
+    def say(self, line):
+        self.said.append(line)
 
-def compare_slowly(out):
-    """The runner of the test that kills it."""
-    from gnnscale.compare.runner import run_cells, write_outcome
+
+def compare_slowly(out, ran):
+    """The runner of the test in which two share a folder; ``ran`` is where it says which cells it ran."""
+    from gnnscale.compare.runner import run_cells
 
     cells = [make_cell(sampler, seed) for seed in range(3) for sampler in ("full", "gas")]
-    write_outcome(run_cells(cells, Path(out), Recorder(), target=learn_slowly), Path(out))
+    recorder = Recorder()
+    results = run_cells(cells, Path(out), recorder, target=learn_slowly)
+    Path(ran).write_text(" ".join(f"{sampler}-{seed}" for sampler, seed in recorder.ran))
+    write_results(results, Path(ran).with_suffix(".parquet"))
 
 
 if __name__ == "__main__":
-    compare_slowly(sys.argv[1])
+    compare_slowly(*sys.argv[1:])

@@ -1,16 +1,37 @@
 import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import compare_targets
 import pytest
 
-from gnnscale.compare.process import run_in_process
+from gnnscale.compare import process
+from gnnscale.compare.endings import OK
+from gnnscale.compare.limits import Limits, can_watch
+from gnnscale.compare.process import Child, run_in_process, wait_for
+
+ROOT = Path(__file__).parents[2]
+
+
+def is_gone(pid, seconds=10):
+    """Whether the process ends; one that nobody has waited for yet has ended."""
+    for _ in range(int(seconds / 0.02)):
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.02)
+    return False
 
 
 def test_messages_arrive_in_order(tmp_path):
     received = []
-    status = run_in_process(compare_targets.send_numbers, ([3, 1, 2],), tmp_path / "log", received.append)
-    assert (status, received) == ("ok", [3, 1, 2])
+    ending = run_in_process(compare_targets.send_numbers, ([3, 1, 2],), tmp_path / "log", received.append)
+    assert (ending, received) == (OK, [3, 1, 2])
     assert not (tmp_path / "log").exists()
 
 
@@ -20,20 +41,86 @@ def test_what_is_printed_goes_to_the_log_alone(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_interrupt_kills_the_process(tmp_path):
+def test_an_interrupt_kills_the_process_and_those_that_it_started(tmp_path):
     pids = []
 
-    def stop(pid):
-        pids.append(pid)
+    def stop(message):
+        pids.extend(message)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_in_process(compare_targets.send_pid_and_wait, (), tmp_path / "log", stop)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pids[0], 0)
+        run_in_process(compare_targets.start_a_child_and_wait, (), tmp_path / "log", stop)
+    assert len(pids) == 2
+    assert all(is_gone(pid) for pid in pids)
 
 
 def test_interrupts_work_again_after_a_process_was_started(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     run_in_process(compare_targets.send_numbers, ([],), tmp_path / "log", print)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_time_limit_ends_what_holds_the_interpreters_lock(tmp_path):
+    ending = run_in_process(
+        compare_targets.hang_with_the_lock, (), tmp_path / "log", lambda pid: None, Limits(cell_seconds=0.5)
+    )
+    assert (ending.outcome, ending.status) == ("timeout", "timed out: more than the 0.5 s of cell_seconds")
+
+
+def test_several_at_once_end_when_they_end(tmp_path):
+    received = []
+    children = [
+        Child(compare_targets.send_numbers, (range(i, i + 3),), tmp_path / f"log{i}", received.append) for i in range(3)
+    ]
+    endings = {}
+    while len(endings) < 3:
+        wait_for(child for i, child in enumerate(children) if i not in endings)
+        endings |= {i: ending for i, child in enumerate(children) if (ending := child.step())}
+    for child in children:
+        child.close()
+    assert set(endings.values()) == {OK}
+    assert sorted(received) == [0, 1, 1, 2, 2, 2, 3, 3, 4]
+
+
+def test_a_thread_that_never_ends_does_not_hold_up_what_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(process, "_TO_EXIT", 0.2)
+    received = []
+    ending = run_in_process(compare_targets.done_but_never_ends, (), tmp_path / "log", received.append)
+    assert (ending, received) == (OK, ["done"])
+
+
+WAITER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import compare_targets
+from pathlib import Path
+from gnnscale.compare.process import run_in_process
+if __name__ == "__main__":
+    run_in_process(compare_targets.hang_with_the_lock, (), Path(sys.argv[2]), lambda pid: print(pid, flush=True))
+"""
+
+
+def test_a_killed_caller_takes_its_process_with_it(tmp_path):
+    """Also one that holds the interpreter's lock, so that none of its threads can look."""
+    (tmp_path / "waiter.py").write_text(WAITER)
+    command = [sys.executable, str(tmp_path / "waiter.py"), str(Path(__file__).parent), str(tmp_path / "log")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as caller:
+        pid = int(caller.stdout.readline())
+        assert not is_gone(pid, seconds=0.2)
+        caller.kill()
+    assert is_gone(pid)
+
+
+@pytest.mark.skipif(not can_watch(), reason="the system does not tell how much memory a process uses")
+def test_the_peak_of_memory_is_the_processes_own(tmp_path):
+    """Neither the caller's nor that of an earlier process is in it."""
+    peaks = []
+    ballast = bytearray(10**9)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    for megabytes in (500, 10):
+        run_in_process(compare_targets.use_memory, (megabytes,), tmp_path / "log", peaks.append)
+    (before, large), (_, small) = peaks
+    assert large - before == pytest.approx(500, abs=100)
+    assert small < large - 300
+    assert small < 900

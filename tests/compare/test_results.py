@@ -29,7 +29,9 @@ def frame(sampler, seed, vals, tests, status="ok"):
         {**point(seed, epoch), "val": val, "test": test, "train_seconds": 2.0 * epoch}
         for epoch, (val, test) in enumerate(zip(vals, tests, strict=True), start=1)
     ]
-    return cell_frame(make_cell(sampler, seed), points, status, 0.5 + seed, 100.0 + seed)
+    return cell_frame(
+        make_cell(sampler, seed), points, status=status, prepare_seconds=0.5 + seed, peak_memory_mb=100.0 + seed
+    )
 
 
 def test_columns_come_in_the_promised_order():

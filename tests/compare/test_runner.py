@@ -1,48 +1,71 @@
+import json
 import os
-import signal
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import compare_targets
 import pandas as pd
 import pytest
-from compare_targets import Recorder, learn, learn_or_fail, make_cell
+import torch
+from compare_targets import Recorder, learn, learn_or_fail, make_cell, meet_three_others
 
 from gnnscale.compare import results as results_module
 from gnnscale.compare.results import read_results
-from gnnscale.compare.runner import run_cells, write_outcome
+from gnnscale.compare.runner import run_cells
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_failing_cell_is_a_result_and_the_others_go_on(tmp_path):
-    names = ["raises", "dies", "aborts", "exits", "full"]
-    results = run_cells([make_cell(name) for name in names], tmp_path, Recorder(), target=learn_or_fail)
-    status = results.groupby("sampler", sort=False)["status"].first().to_dict()
-    assert status == {
-        "raises": "failed: fan-outs are odd today.",
-        "dies": "killed by signal 9, probably out of memory",
-        "aborts": f"killed by signal {int(signal.SIGABRT)}",
-        "exits": "failed: the process ended with exit code 3 before its work was done",
-        "full": "ok",
-    }
-    # The point that arrived before the failure is kept, and a cell without points has one row.
-    assert results.groupby("sampler")["epoch"].agg(list).to_dict() == {
-        "raises": [1], "dies": [0], "aborts": [0], "exits": [0], "full": [1, 2, 3],
-    }  # fmt: skip
-    log = tmp_path / "cells" / f"{make_cell('raises').file_name}.log"
+#: What each kind of trouble comes to: the outcome, the reason, and the epochs of its points.
+ENDINGS = {
+    "raises": ("raised", "failed: fan-outs are odd today (epoch 2, evaluating)", [1]),
+    "diverges": ("diverged", "diverged: the loss became nan in epoch 1; try a smaller lr or clip_norm=1.0", [0]),
+    "asks for too much": ("out_of_memory", r"out of memory: RuntimeError: .*can't allocate memory.* \(starting\)", [0]),
+    "fills memory": (
+        "out_of_memory", r"out of memory: [0-9.]+ GB, more than the 0\.6 GB of memory_gb \(preparing\)", [0],
+    ),
+    "fills shared memory": ("out_of_memory", r"out of memory: [0-9.]+ GB, more than the 0\.6 GB of memory_gb.*", [0]),
+    "lets a child fill memory": ("out_of_memory", r"out of memory: [0-9.]+ GB, more than the 0\.6 GB.*", [0]),
+    "hangs": ("timeout", r"timed out: more than the 1\.5 s of cell_seconds \(starting\)", [0]),
+    "dies": ("crashed", r"killed by signal 9, SIGKILL \(starting\)", [0]),
+    "faults": ("crashed", r"killed by signal 11, SIGSEGV \(starting\)", [0]),
+    "aborts": ("crashed", r"killed by signal 6, SIGABRT \(starting\)", [0]),
+    "exits": ("crashed", r"exited with status 3 before its work was done \(starting\)", [0]),
+    "full": ("ok", "ok", [1, 2, 3]),
+}  # fmt: skip
+
+
+def test_however_a_cell_ends_it_is_a_result_and_the_others_go_on(tmp_path):
+    seconds = {"hangs": 1.5}
+    cells = [make_cell(name, budget={"memory_gb": 0.6, "cell_seconds": seconds.get(name, 60)}) for name in ENDINGS]
+    results = run_cells(cells, tmp_path, Recorder(), jobs=4, target=learn_or_fail)
+    assert list(results["sampler"].unique()) == list(ENDINGS)
+    for name, run in results.groupby("sampler", sort=False):
+        outcome, reason, epochs = ENDINGS[name]
+        assert (run["outcome"] == outcome).all(), (name, run["status"].iloc[0])
+        assert re.fullmatch(reason.replace(" (epoch", r" \(epoch").replace("evaluating)", r"evaluating\)"),
+                            run["status"].iloc[0]), (name, run["status"].iloc[0])  # fmt: skip
+        # The point that arrived before the failure is kept, and a cell without points has one row.
+        assert list(run["epoch"]) == epochs
+    # Its memory was counted to the end.
+    assert results.set_index("sampler")["peak_memory_mb"]["fills memory"] > 600
+    log = tmp_path / "cells" / f"{cells[0].file_name}.log"
     assert "Traceback" in log.read_text()
 
-    outcome = write_outcome(results, tmp_path)
-    assert outcome.failed == 4
-    summary = outcome.summary.set_index("sampler")
-    assert summary.loc["full", "status"] == "ok"
-    assert summary.loc["dies", "status"] == ("1 of 1 runs failed; seed 0: killed by signal 9, probably out of memory")
-    assert summary.loc["dies", "seeds"] == 0
-    assert pd.isna(summary.loc["dies", "test_mean"])
-    assert all(file.exists() for file in outcome.files)
+
+def test_a_run_tells_when_it_began_and_on_what(tmp_path):
+    before = pd.Timestamp.now(tz="UTC")
+    results = run_cells([make_cell()], tmp_path, Recorder(), jobs=2, target=learn)
+    assert before <= results["started"].iloc[0] <= pd.Timestamp.now(tz="UTC")
+    assert set(results["stopped"]) == {"epochs"}
+    (text,) = set(results["machine"])
+    about = json.loads(text)
+    assert about["versions"]["torch"] == torch.__version__
+    assert about["jobs"] == 2
+    assert about["cores"] >= 1
+    assert about["command"]
 
 
 def test_finished_cells_are_found_and_failed_ones_only_run_again_when_asked(tmp_path):
@@ -74,34 +97,64 @@ def test_a_cells_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(results_module.pq, "write_table", write_half)
     with pytest.raises(OSError, match="No space left"):
         run_cells([make_cell()], tmp_path, Recorder(), target=learn)
-    assert list((tmp_path / "cells").iterdir()) == []
+    assert [file.name for file in (tmp_path / "cells").iterdir()] == [".claims"]
 
 
-def test_a_damaged_cell_is_named(tmp_path):
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
+def test_a_damaged_cell_is_set_aside_and_runs_again(content, tmp_path):
     (tmp_path / "cells").mkdir()
-    (tmp_path / "cells" / f"{make_cell().file_name}.parquet").write_bytes(b"PAR1 and no more")
-    with pytest.raises(ValueError, match=r"cannot be read as parquet .* delete it"):
-        run_cells([make_cell()], tmp_path, Recorder(), target=learn)
+    file = tmp_path / "cells" / f"{make_cell().file_name}.parquet"
+    file.write_bytes(content)
+    recorder = Recorder()
+    results = run_cells([make_cell()], tmp_path, recorder, target=learn)
+    assert set(results["status"]) == {"ok"}
+    assert recorder.ran == [("full", 0)]
+    assert any("is damaged" in line for line in recorder.said)
+    assert file.with_suffix(".damaged").read_bytes() == content
+    assert len(read_results(file)) == 3
 
 
-def _start(out):
+def test_what_a_killed_runner_was_writing_is_removed(tmp_path):
+    (tmp_path / "cells").mkdir()
+    left = tmp_path / "cells" / f".{make_cell().file_name}-123.parquet"
+    left.write_bytes(b"PAR1")
+    run_cells([make_cell()], tmp_path, Recorder(), target=learn)
+    assert not left.exists()
+
+
+def test_another_budget_gives_those_another_chance_that_it_was_too_small_for(tmp_path):
+    def run(**budget):
+        recorder = Recorder()
+        cells = [make_cell(name, budget=budget) for name in ("fills memory", "hangs", "raises", "full")]
+        # What finishes within one budget is the same under another.
+        results = run_cells(cells, tmp_path, recorder, jobs=2, target=learn_or_fail)
+        return [name for name, _ in recorder.ran], results.groupby("sampler")["outcome"].first().to_dict()
+
+    failures = {"fills memory": "out_of_memory", "hangs": "timeout", "raises": "raised", "full": "ok"}
+    assert run(memory_gb=0.5, cell_seconds=3) == (["fills memory", "hangs", "raises", "full"], failures)
+    assert run(memory_gb=0.5, cell_seconds=3) == ([], failures)
+    assert run(memory_gb=0.6, cell_seconds=3) == (["fills memory"], failures)
+    assert run(memory_gb=0.6, cell_seconds=2) == (["hangs"], failures)
+
+
+def test_jobs_run_at_once(tmp_path):
+    """Each cell waits until as many are there as are to run at once."""
+    cells = [make_cell(seed=seed, data_dir=tmp_path / "met") for seed in range(4)]
+    (tmp_path / "met").mkdir()
+    results = run_cells(cells, tmp_path / "out", Recorder(), jobs=4, target=meet_three_others)
+    assert set(results["outcome"]) == {"ok"}
+    assert list(results["seed"].unique()) == [0, 1, 2, 3]
+
+
+def test_two_runners_on_one_folder_share_the_work(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
-    script = [sys.executable, compare_targets.__file__, str(out)]
-    return subprocess.Popen(script, cwd=ROOT, env=environment)
-
-
-def test_killed_at_any_moment_it_goes_on_to_the_same_table(tmp_path):
-    assert _start(tmp_path / "whole").wait() == 0
-    for enough in (1, 3):  # kill it twice, the second time further on
-        runner = _start(tmp_path / "killed")
-        while len(list((tmp_path / "killed").glob("cells/[!.]*.parquet"))) < enough:
-            assert runner.poll() is None
-            time.sleep(0.01)
-        runner.kill()
-        assert runner.wait() == -signal.SIGKILL
-    assert not (tmp_path / "killed" / "results.parquet").exists()
-    assert _start(tmp_path / "killed").wait() == 0
-    whole, killed = (read_results(tmp_path / name / "results.parquet") for name in ("whole", "killed"))
-    pd.testing.assert_frame_equal(whole.drop(columns="started"), killed.drop(columns="started"))
-    whole, killed = (pd.read_csv(tmp_path / name / "summary.csv") for name in ("whole", "killed"))
-    pd.testing.assert_frame_equal(whole, killed)
+    runners = [
+        subprocess.Popen([sys.executable, compare_targets.__file__, tmp_path, tmp_path / f"ran{i}"], env=environment)
+        for i in range(2)
+    ]
+    assert [runner.wait() for runner in runners] == [0, 0]
+    ran = [(tmp_path / f"ran{i}").read_text().split() for i in range(2)]
+    assert all(ran), "one of them did everything"
+    assert sorted(ran[0] + ran[1]) == sorted(f"{sampler}-{seed}" for sampler in ("full", "gas") for seed in range(3))
+    for i in range(2):
+        assert read_results(tmp_path / f"ran{i}.parquet")["seed"].nunique() == 3

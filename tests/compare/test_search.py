@@ -77,6 +77,13 @@ def test_what_is_wrong_is_said(table: Any, said: str) -> None:
     assert any(said in problem for problem in problems), problems
 
 
+def test_what_stands_in_brackets_is_not_searched() -> None:
+    fixed = Choice("gas", {"num_parts": 20}, "gas(num_parts=20)", brackets={"num_parts": 20})
+    table = {"sampler": {"gas": {"num_parts": [5, 20]}}}
+    _, problems = read_search(table, [replace(COMBINATION, sampler=fixed)], {})
+    assert problems == ["sampler gas(num_parts=20) has num_parts in brackets, and [tune] searches it; leave one out."]
+
+
 def test_all_problems_at_once() -> None:
     _, problems = read({"trials": 0, "seconds": 0, "train": {"lr": 3, "epoch": [1]}, "modle": {}})
     assert len(problems) == 5, problems

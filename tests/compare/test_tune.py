@@ -14,7 +14,8 @@ from compare_targets import FACTS
 from gnnscale.compare.plan import Cell, Choice, Combination
 from gnnscale.compare.search import Search, Values
 from gnnscale.compare.specification import Specification
-from gnnscale.compare.tune import Study, trials_frame, tune, with_values
+from gnnscale.compare.tune import Study, tune, with_values
+from gnnscale.compare.tune_report import trials_frame
 
 LR = {"lr": Values(low=1e-4, high=1.0, log=True)}
 
