@@ -656,10 +656,11 @@ function drawSetup() {
     const head = make("tr", {}, ["sampler", "where", "settings"].map((title) => make("th", { scope: "col" }, title)));
     parts.push(make("h3", {}, "Settings that differ"), make("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Settings that differ" }, make("table", {}, make("thead", {}, head), make("tbody", {}, rows))));
   }
-  content.machines.forEach(({ runs, facts: of }) => {
-    const named = Object.fromEntries(Object.entries(of).map(([key, value]) => [key.replace("versions.", "").replaceAll("_", " "), value]));
-    parts.push(make("h3", {}, content.machines.length > 1 ? `Machine of ${plural(runs, "run")}` : "Machine"), facts(named));
-  });
+  for (const { runs, facts: of, commands } of content.machines) {
+    const named = Object.entries(of).map(([key, value]) => [key.replace("versions.", "").replaceAll("_", " "), value]);
+    parts.push(make("h3", {}, content.machines.length > 1 ? `Machine of ${plural(runs, "run")}` : "Machine"), facts(Object.fromEntries(named)));
+    if (commands.length) parts.push(make("pre", { tabindex: 0, "aria-label": "Commands" }, commands.join("\n")));
+  }
   if (content.specification) parts.push(make("details", {}, make("summary", {}, "The specification, after flags"), make("pre", { tabindex: 0 }, content.specification)));
   fill("setup", parts);
 }
