@@ -129,9 +129,10 @@ def test_metrics_are_those_of_sklearns_definitions(metric):
     elif metric == "accuracy":
         expected = sum(int(a > b) == c for (b, a), c in zip(logits.tolist(), labels.tolist(), strict=True)) / 200
     else:
-        margin = logits[:, 1] - logits[:, 0]
-        above = margin[labels == 1][:, None] > margin[labels == 0][None, :]
-        expected = above.double().mean().item()
+        logits = logits.round()  # so that there are ties, which count half
+        probability = torch.softmax(logits.double(), 1)[:, 1]
+        difference = probability[labels == 1][:, None] - probability[labels == 0][None, :]
+        expected = ((difference.sign() + 1) / 2).mean().item()
     assert score(metric, logits, labels) == pytest.approx(expected, abs=1e-6)
 
 

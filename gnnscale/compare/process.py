@@ -175,7 +175,8 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["gnnscale.compare.cell"])
+    # The first optimiser that a process makes imports torch._dynamo: two seconds of computing, ten times a small cell.
+    context.set_forkserver_preload(["gnnscale.compare.cell", "torch._dynamo"])
     return context
 
 

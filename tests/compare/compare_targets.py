@@ -139,6 +139,16 @@ def done_but_never_ends(send):
     threading.Thread(target=time.sleep, args=(600,)).start()
 
 
+def import_while_running(send, cell):
+    """A real cell, and what it imported meanwhile."""
+    from gnnscale.compare.cell import run_cell
+
+    before = set(sys.modules)
+    threads = len(os.listdir("/proc/self/task"))
+    run_cell(lambda message: None, cell)
+    send((threads, set(sys.modules) - before))
+
+
 def use_memory(send, megabytes):
     from gnnscale.compare.cell import peak_memory_mb
 

@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 
 import compare_targets
+import numpy as np
 import pytest
 
 from gnnscale.compare import process
 from gnnscale.compare.endings import OK
 from gnnscale.compare.limits import Limits, can_watch
+from gnnscale.compare.plan import make_cells
 from gnnscale.compare.process import Child, run_in_process, wait_for
+from gnnscale.compare.runner import check
+from gnnscale.compare.specification import read_specification
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,3 +128,25 @@ def test_the_peak_of_memory_is_the_processes_own(tmp_path):
     assert large - before == pytest.approx(500, abs=100)
     assert small < large - 300
     assert small < 900
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
+def test_a_cell_finds_everything_imported(metric, tmp_path):
+    """What the server has not imported, every cell imports anew: torch's compiler alone takes two seconds."""
+    graph = tmp_path / "graph.npz"
+    random = np.random.default_rng(0)
+    masks = random.integers(3, size=100)
+    arrays = {f"{name}_masks": (masks == i)[None] for i, name in enumerate(("train", "val", "test"))}
+    classes = 2 if metric == "roc_auc" else 3
+    np.savez(graph, node_features=random.standard_normal((100, 4)).astype("float32"), **arrays,
+             node_labels=np.arange(100) % classes, edges=random.integers(100, size=(500, 2)))  # fmt: skip
+    flags = {"datasets": str(graph), "samplers": "gas(num_parts=4)", "epochs": 1, "out": tmp_path / "out", "threads": 1}
+    specification = read_specification(None, flags)
+    (cell,) = make_cells(specification, check(specification))
+    found = []
+    ending = run_in_process(compare_targets.import_while_running, (cell,), tmp_path / "log", found.append)
+    assert ending == OK, (tmp_path / "log").read_text()
+    ((threads, imported),) = found
+    assert len(imported) < 30
+    # A server with threads of its own would not be safe to fork.
+    assert threads == 1
