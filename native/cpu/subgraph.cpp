@@ -213,7 +213,7 @@ Buffer<int64_t> number(Nodes destinations, Nodes drawn, Buffer<int32_t>& places,
 // `Id` holds any node's id.
 template <class Id>
 std::pair<Buffer<int64_t>, Buffer<int32_t>> append(Nodes seeds, Nodes ids, int64_t num_nodes) {
-    NodeSet<int32_t> nodes(num_nodes);
+    NodeSet<Id> nodes(num_nodes);
     nodes.add_seeds(seeds.ids, seeds.count);
     Buffer<Id> places(ids.count);
     for (int64_t i = 0; i < ids.count; ++i) {

@@ -2,9 +2,8 @@
 // one by one elsewhere.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
-
-#include "member_map.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -55,7 +54,8 @@ struct Scan {
 #if defined(__x86_64__) && defined(__GNUC__)
     __attribute__((target("avx512f"))) bool wide(const int32_t* nodes, int64_t count, int64_t start, int32_t* found,
                                                  int64_t* numbers, int64_t& size) const {
-        const __m512i limit = _mm512_set1_epi32(static_cast<int32_t>(num_nodes)), zero = _mm512_setzero_si512();
+        const uint64_t most = std::min(num_nodes, uint64_t{1} << 31);  // no id of 32 bits is larger
+        const __m512i limit = _mm512_set1_epi32(static_cast<int32_t>(most)), zero = _mm512_setzero_si512();
         const __m512i one = _mm512_set1_epi32(1), low5 = _mm512_set1_epi32(31);
         const __m512i upto7 = _mm512_set_epi64(7, 6, 5, 4, 3, 2, 1, 0);
         unsigned invalid = 0;
@@ -66,8 +66,9 @@ struct Scan {
             const __mmask16 valid = _mm512_mask_cmplt_epu32_mask(lanes, node, limit);
             invalid |= lanes ^ valid;
             // Halves of the words of bits, the lower half first as x86 has it.
-            const __m512i word = _mm512_mask_i32gather_epi32(zero, valid, _mm512_srli_epi32(node, 5), bits, 4);
-            const __m512i bit = _mm512_sllv_epi32(one, _mm512_and_si512(node, low5));
+            const __m512i place = _mm512_maskz_srli_epi32(valid, node, 5);
+            const __m512i word = _mm512_mask_i32gather_epi32(zero, valid, place, bits, 4);
+            const __m512i bit = _mm512_maskz_sllv_epi32(valid, one, _mm512_and_si512(node, low5));
             const unsigned member = _mm512_mask_test_epi32_mask(valid, word, bit);
             const __m512i number = _mm512_add_epi64(upto7, _mm512_set1_epi64(start + i));
             const __m512i later = _mm512_add_epi64(number, _mm512_set1_epi64(8));
