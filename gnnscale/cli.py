@@ -100,6 +100,9 @@ def compare(
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="Print one plain line a cell instead of bars.")
     ] = False,
+    count_preparation: Annotated[
+        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+    ] = False,
     settings: dict[str, Any] | None = None,
 ) -> None:
     """Train the same model under several samplers; leave a table and curves of accuracy against time.
@@ -118,7 +121,7 @@ def compare(
     }  # fmt: skip
     if dry_run:
         return _plan(specification, flags, jobs, retry_failed, not no_progress)
-    outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress)
+    outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress, count_preparation)
     raise typer.Exit(1 if outcome.failed else 0)
 
 
@@ -129,6 +132,7 @@ def _compare(
     tensorboard: Path | None,
     retry_failed: bool,
     progress: bool,
+    count_preparation: bool,
 ) -> Outcome:
     where: Path | None = None
     console = _console()
@@ -142,11 +146,13 @@ def _compare(
             from gnnscale.compare.plan import make_cells
             from gnnscale.compare.runner import check, run_cells
             from gnnscale.compare.specification import read_specification
+            from gnnscale.compare.written import write_specification
 
             specification = read_specification(path, flags)
             specification = replace(specification, budget=share_cores(specification.budget, jobs))
             cells = make_cells(specification, check(specification))
         where = specification.out
+        write_specification(specification, where / "specification.toml")
         from gnnscale.compare.display import LiveDisplay, PlainDisplay, Several
 
         with _stoppable(), (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
@@ -158,11 +164,9 @@ def _compare(
             if warning := crowding(specification.budget, jobs):
                 display.say(warning)
             results = run_cells(cells, where, Several(*listeners), jobs=jobs, retry_failed=retry_failed)
-        outcome = write_outcome(results, where)
+        outcome = write_outcome(results, where, count_preparation=count_preparation)
     except KeyboardInterrupt as stop:
-        kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
-        typer.echo(f"\nStopped.{kept}", err=True)
-        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+        _stopped(where, stop)
     except (ValueError, TypeError, OSError, ImportError) as error:
         _refuse(error)
     _tell(outcome, console)
@@ -216,6 +220,13 @@ def _tell(outcome: Outcome, console: Console) -> None:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _stopped(where: Path | None, stop: KeyboardInterrupt) -> NoReturn:
+    """End after Ctrl-C or SIGTERM."""
+    kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
+    typer.echo(f"\nStopped.{kept}", err=True)
+    raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM, which batch systems send before they kill; it ends a comparison as Ctrl-C does."""
 
@@ -232,6 +243,149 @@ def _stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@app.command()
+def tune(
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="A comparison with a table [tune].")],
+    trials: Annotated[
+        int | None, typer.Option(help="Trials for each sampler, at most (default: the file's, or 20)", min=1)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Training seconds after which a sampler has no further trial (default: none)")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder that has the datasets' files.")] = None,
+    samplers: Annotated[str | None, typer.Option(help="Samplers (default: those of the file)")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the trials (default: the file's, with -tune)")] = None,
+    jobs: Annotated[int, typer.Option(help="Cells that run at once.", min=1)] = 1,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Print plain lines instead of a bar.")] = False,
+) -> None:
+    """Search settings for each sampler with an equal budget, and write a comparison that has them.
+
+    What is searched stands in the file under \\[tune.train], \\[tune.model] and \\[tune.sampler.gas], such as
+    lr = { low = 0.001, high = 0.1, log = true } or dropout = \\[0.0, 0.5]. The validation metric decides; the test
+    metric takes no part.
+
+    Leaves trials.csv and tuned.toml. Then: [bold]gnnscale compare OUT/tuned.toml[/bold]
+
+    Killed or stopped, the same command goes on with the trials that are missing.
+
+    Exit status: 0 if every sampler has a trial that finished, 1 if not, 2 for bad input, 130 after Ctrl-C.
+    """
+    flags = {"data_dir": data_dir, "samplers": samplers, "out": out}
+    console = _console()
+    where: Path | None = None
+    try:
+        with _stoppable(), console.status("reading the datasets") if console.is_terminal else _quiet():
+            from gnnscale.compare.process import start_server
+
+            start_server()
+            from gnnscale.compare.tune_report import best_table, write_trials, write_tuned
+            from gnnscale.compare.tune_run import read_request, run
+
+            request = read_request(specification, flags, {"trials": trials, "seconds": seconds}, jobs)
+        where = request.folder
+        with _stoppable():
+            studies = run(request, jobs, console, live=console.is_terminal and not no_progress)
+        files = [write_trials(studies, where), write_tuned(request.specification, studies, where)]
+    except KeyboardInterrupt as stop:
+        _stopped(where, stop)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        _refuse(error)
+    console.print(best_table(studies))
+    for file in files:
+        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if all(study.best for study in studies) else 1)
+
+
+@app.command()
+def plot(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a comparison.")],
+    target: Annotated[
+        float | None,
+        typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
+    ] = None,
+    count_preparation: Annotated[
+        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")
+    ] = "png,svg",
+) -> None:
+    """Make the tables, the figures and the page of a comparison again, from its results.
+
+    Nothing is run. A comparison that was stopped is drawn as far as it came.
+
+    Example: [bold]gnnscale plot runs/cora --target 0.8 --format pdf[/bold]
+    """
+    from gnnscale.compare.results import read_results
+
+    console = _console()
+    try:
+        formats = _drawing(target, form)
+        results = read_results(folder)
+        where = folder if folder.is_dir() else folder.parent
+        _tell(_write(console, results, where, target, count_preparation, formats), console)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of comparisons.")],
+    out: Annotated[Path, typer.Option(help="Folder for the merged results.")],
+    target: Annotated[
+        float | None,
+        typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
+    ] = None,
+    count_preparation: Annotated[
+        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+    ] = False,
+    form: Annotated[
+        str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")
+    ] = "png,svg",
+) -> None:
+    """Put the results of several comparisons together: other seeds, other samplers, other machines.
+
+    A cell that is there several times is taken once: a finished one rather than a failed one, and the newest. What is
+    not the same gets a name of its own, such as gcn(layers=2) and gcn(layers=4).
+
+    Example: [bold]gnnscale merge runs/monday runs/tuesday --out runs/all[/bold]
+    """
+    from gnnscale.compare.merge import merge_folders
+
+    console = _console()
+    try:
+        formats = _drawing(target, form)
+        results, said = merge_folders(folders, out)
+        _tell(_write(console, results, out, target, count_preparation, formats), console)
+    except (ValueError, OSError) as error:
+        _refuse(error)
+    for sentence in said:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _drawing(target: float | None, form: str) -> list[str]:
+    """The formats that are meant, once these and the target are valid."""
+    from gnnscale.compare.figures import FORMATS
+    from gnnscale.compare.names import did_you_mean
+
+    if target is not None and not 0 < target <= 1:
+        raise ValueError(f"--target is {target:g}; it must be a fraction above 0, and 1 at most, such as 0.8")
+    formats = [word.strip() for word in form.split(",")]
+    for word in formats:
+        if word not in FORMATS:
+            raise ValueError(f"--format has {word!r}: {did_you_mean(word, FORMATS)}")
+    return formats
+
+
+def _write(
+    console: Console, results: Any, where: Path, target: float | None, count_preparation: bool, formats: list[str]
+) -> Outcome:
+    from gnnscale.compare.outputs import write_outcome
+
+    with console.status("drawing") if console.is_terminal else _quiet():
+        return write_outcome(results, where, target=target, count_preparation=count_preparation, formats=formats)
 
 
 @app.command()

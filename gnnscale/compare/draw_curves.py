@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from gnnscale.compare.figure import add_legend, draw_grid, label_outer, new_panels, say_in, scale
+from gnnscale.compare.figure import (
+    CROWDED,
+    add_legend,
+    draw_grid,
+    label_outer,
+    marked,
+    new_panels,
+    say_in,
+    scale,
+    set_title,
+)
 from gnnscale.compare.plots import METRIC_NAMES, styles
 from gnnscale.compare.statistics import places
 from gnnscale.compare.summary import RUN
@@ -70,11 +80,9 @@ def curves(results: pd.DataFrame, x: Against = "train_seconds", count_preparatio
 
 def accuracy_vs_time(results: pd.DataFrame, *, count_preparation: bool = False, **_: Any) -> Figure:
     """One panel a dataset and model: the test metric against training time."""
-    note = "time without evaluation, with preparation" if count_preparation else (
-        "time without evaluation and preparation")  # fmt: skip
-    return _draw(
-        results, "train_seconds", "training time (s)", f"; {note}{note_on_machines(results)}", count_preparation
-    )
+    parts = "without evaluation, with preparation" if count_preparation else "without evaluation and preparation"
+    note = f"time {parts}{note_on_machines(results)}. "
+    return _draw(results, "train_seconds", "training time (s)", note, count_preparation)
 
 
 def accuracy_vs_epoch(results: pd.DataFrame, **_: Any) -> Figure:
@@ -96,9 +104,11 @@ def _draw(results: pd.DataFrame, x: Against, label: str, note: str, count_prepar
         title_panel(panel, group)
     if groups:
         label_outer(panels, label, [metric_label(group) for _, group in groups])
-    handles = [Line2D([], [], **style[name]) for name in style if name in drawn]
-    band = "line: median over seeds, up to the epoch that all reached; band: lowest to highest seed"
-    add_legend(figure, handles, [name for name in style if name in drawn], f"{band}{note}. {note_on_seeds(results)}")
+    handles = [Line2D([], [], **marked(look)) for name, look in style.items() if name in drawn]
+    if results["seed"].nunique() > 1:
+        band = "line: median over seeds, up to the epoch that all reached; band: lowest to highest seed"
+        note = f"{band}; {note}" if note else f"{band}. "
+    add_legend(figure, handles, [name for name in style if name in drawn], note + note_on_seeds(results))
     return figure
 
 
@@ -114,11 +124,11 @@ def _draw_panel(axes: Axes, drawn: dict[str, Curve], style: dict[str, Any], x: A
     for i, (sampler, table) in enumerate(shown.items()):
         # Markers of different curves stand at different epochs, so that none hides another.
         every = max(len(table) // 6, 1)
-        axes.plot(table["x"], 100 * table["median"], label=sampler, markeredgewidth=0.3, markeredgecolor="white",
-                  markevery=(min(i * every // len(shown), len(table) - 1), every), **style[sampler])  # fmt: skip
+        axes.plot(table["x"], 100 * table["median"], label=sampler, **marked(style[sampler]),
+                  markevery=(min(i * every // len(shown), len(table) - 1), every))  # fmt: skip
         # Many bands lie on each other: the more there are, the paler.
         axes.fill_between(table["x"], 100 * table["low"], 100 * table["high"], color=style[sampler]["color"],
-                          alpha=0.18 if len(shown) <= 6 else 0.06, linewidth=0)  # fmt: skip
+                          alpha=0.18 if len(shown) <= CROWDED else 0.04, linewidth=0)  # fmt: skip
     if x == "train_seconds":
         scale(axes.xaxis, [float(table["x"].max()) for table in shown.values()])
     else:
@@ -130,9 +140,8 @@ def _draw_panel(axes: Axes, drawn: dict[str, Curve], style: dict[str, Any], x: A
 def title_panel(axes: Axes, group: pd.DataFrame) -> None:
     """Name the dataset with its size, and the model."""
     first = group.iloc[0]
-    axes.set_title(
-        f"{first['dataset']}, {first['model']}\n{first['num_nodes']:,.0f} nodes, {first['num_edges']:,.0f} edges"
-    )
+    size = f"{first['num_nodes']:,.0f} nodes, {first['num_edges']:,.0f} edges"
+    set_title(axes, f"{first['dataset']}, {first['model']}", size)
 
 
 def metric_label(group: pd.DataFrame, of: str = "test") -> str:

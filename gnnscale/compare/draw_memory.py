@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from gnnscale.compare.draw_curves import metric_label, note_on_machines, note_on_seeds, title_panel
-from gnnscale.compare.figure import add_legend, draw_grid, label_outer, new_panels, scale
+from gnnscale.compare.figure import add_legend, draw_grid, label_outer, marked, new_panels, scale, set_title
 from gnnscale.compare.plots import styles
 from gnnscale.compare.summary import of_settings
 
@@ -21,9 +21,10 @@ _OF_DEVICE = "memory: peak memory allocated on the GPU, largest seed"
 
 
 def memory_of(summary: pd.DataFrame) -> tuple[pd.Series, str]:
-    """Peak memory of each row in MB, on the GPU if all have one, and what it is."""
+    """Peak memory of each row in MB, on the GPU if all that finished had one, and what it is."""
     device = summary["peak_device_memory_mb"].astype(float)
-    if len(device) and device.notna().all():
+    finished = summary["seeds"] > 0
+    if finished.any() and device[finished].notna().all():
         return device, _OF_DEVICE
     return summary["peak_memory_mb"].astype(float), _OF_PROCESS
 
@@ -67,7 +68,7 @@ def memory_vs_layers(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> 
                                         ("peak memory (MB)", "seconds an epoch"), strict=True):  # fmt: skip
             failed |= _draw_depths(panel, group, column, style)
             panel.set_ylabel(label)
-            panel.set_title(f"{dataset}, {model}")
+            set_title(panel, f"{dataset}, {model}")
     for panel in panels[-2:]:
         panel.set_xlabel("layers")
     note = memory_of(summary)[1] + "; seconds: median over seeds"
@@ -82,17 +83,16 @@ def _draw_depths(axes: Axes, group: pd.DataFrame, column: str, style: dict[str, 
     from matplotlib.ticker import FixedLocator
 
     scale(axes.yaxis, group[column].dropna().tolist())
-    names = list(dict.fromkeys(group["sampler"]))
+    for sampler, line in group[group[column].notna()].groupby("sampler", sort=False):
+        axes.plot(line["layers"], line[column], **marked(style[str(sampler)]))
     failed = group[group[column].isna()]
-    for sampler in names:
-        line = group[(group["sampler"] == sampler) & group[column].notna()]
-        axes.plot(line["layers"], line[column], markeredgewidth=0.3, markeredgecolor="white", **style[sampler])
-        for layers in failed.loc[failed["sampler"] == sampler, "layers"]:
+    for layers in failed["layers"].unique():
+        cells = failed[failed["layers"] == layers]
+        for i, sampler in enumerate(cells["sampler"]):
             # Side by side, so that all of them can be seen.
-            shift = 6.0 * (names.index(sampler) - (len(names) - 1) / 2) / max(len(names) / 3, 1)
-            axes.annotate("✕", (layers, 1), xycoords=("data", "axes fraction"), xytext=(shift, -6), ha="center",
-                          textcoords="offset points", color=style[sampler]["color"], va="center",
-                          fontweight="bold", fontfamily="DejaVu Sans")  # fmt: skip
+            axes.annotate("✕", (layers, 1), xycoords=("data", "axes fraction"), ha="center", va="center",
+                          xytext=(5.0 * (i - (len(cells) - 1) / 2), -6), textcoords="offset points",
+                          color=style[sampler]["color"], fontweight="bold", fontfamily="DejaVu Sans")  # fmt: skip
     axes.xaxis.set_major_locator(FixedLocator(sorted(group["layers"].unique())))
     low, high = group["layers"].min(), group["layers"].max()
     axes.set_xlim(low - 0.06 * (high - low), high + 0.06 * (high - low))
@@ -112,10 +112,8 @@ def accuracy_vs_memory(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -
     figure, panels = new_panels(len(groups), len(style))
     for panel, ((dataset, model), group) in zip(panels, groups, strict=True):
         for row in group.to_dict("records"):
-            look = style[row["sampler"]]
-            panel.errorbar(row["memory"], 100 * row["test_mean"], yerr=100 * row["test_error"], color=look["color"],
-                           marker=look["marker"], markersize=5, markeredgecolor="white", markeredgewidth=0.4,
-                           elinewidth=0.8, capsize=1.5, linestyle="none")  # fmt: skip
+            panel.errorbar(row["memory"], 100 * row["test_mean"], yerr=100 * row["test_error"], elinewidth=0.8,
+                           capsize=1.5, **marked(style[row["sampler"]], 5, line=False))  # fmt: skip
         scale(panel.xaxis, group["memory"].tolist())
         title_panel(panel, results[(results["dataset"] == dataset) & (results["model"] == model)])
         draw_grid(panel)
@@ -129,5 +127,5 @@ def _legend(figure: Figure, style: dict[str, Any], drawn: pd.Series, note: str, 
     from matplotlib.lines import Line2D
 
     names = [name for name in style if name in set(drawn)]
-    handles = [Line2D([], [], **(style[name] if line else {**style[name], "linestyle": "none"})) for name in names]
+    handles = [Line2D([], [], **marked(style[name], 3.6 if line else 5, line)) for name in names]
     add_legend(figure, handles, names, note, 3.4 if line else 1.0)

@@ -34,9 +34,8 @@ def stages_of(row: dict[str, Any]) -> dict[str, float]:
     """
     seconds = {stage: row[f"{stage}_seconds_per_epoch"] for stage in (*STAGES, "wait")}
     batches = ("sample", "gather", "transfer")
-    overlapped = seconds["wait"] < 0.95 * sum(seconds[stage] for stage in batches)
-    return {stage: seconds[stage] for stage in LOOK
-            if not (stage in batches if overlapped else stage == "wait")}  # fmt: skip
+    hidden = batches if (row["num_workers"] or 0) > 0 else ("wait",)
+    return {stage: seconds[stage] for stage in LOOK if stage not in hidden}
 
 
 def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Figure | None:
@@ -60,12 +59,8 @@ def time_by_stage(results: pd.DataFrame, summary: pd.DataFrame, **_: Any) -> Fig
     note = "medians over seeds; number: share of the epoch that is spent sampling"
     if "wait" in used:
         note += " (with workers: waiting for batches, which they make meanwhile)"
-    add_legend(
-        figure,
-        handles,
-        [WORDS[stage] for stage in stages],
-        f"{note}{note_on_machines(results)}. {note_on_seeds(results)}",
-    )
+    note = f"{note}{note_on_machines(results)}. {note_on_seeds(results)}"
+    add_legend(figure, handles, [WORDS[stage] for stage in stages], note, handle_length=2.4)
     return figure
 
 
@@ -75,8 +70,7 @@ def _draw_bars(axes: Axes, group: pd.DataFrame) -> list[str]:
     longest = max(sum(stages_of(row).values()) for row in rows)
     seen = []
     for place, row in enumerate(rows):
-        left = 0.0
-        stages = stages_of(row)
+        left, stages = 0.0, stages_of(row)
         for stage, seconds in stages.items():
             if math.isfinite(seconds) and seconds > 0:
                 colour, hatch = LOOK[stage]
@@ -85,7 +79,7 @@ def _draw_bars(axes: Axes, group: pd.DataFrame) -> list[str]:
                 left += seconds
                 if seconds > longest / 1000:
                     seen.append(stage)
-        share = stages.get("sample", stages.get("wait", math.nan)) / left if left else math.nan
+        share = row["sampling_share"] if "sample" in stages else stages["wait"] / left
         axes.text(left + 0.015 * longest, place, f"{100 * share:.0f} %", va="center", fontsize=6.5)
     axes.set_yticks(range(len(rows)), [shorten(row["sampler"], 26) for row in rows])
     axes.tick_params(axis="y", length=0)

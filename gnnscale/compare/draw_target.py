@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gnnscale.compare.draw_curves import metric_label, note_on_machines, note_on_seeds
-from gnnscale.compare.figure import add_legend, draw_grid, label_outer, new_rows, scale, shorten
+from gnnscale.compare.figure import add_legend, draw_grid, label_outer, marked, new_rows, scale, set_title, shorten
 from gnnscale.compare.plots import styles
 from gnnscale.compare.summary import times_to_target
 
@@ -33,7 +33,7 @@ def time_to_target(
         goals = sorted(group["target"].unique())
         goal = " or ".join(f"{100 * value:g}" for value in goals) if len(goals) < 4 else "its target"
         metric = metric_label(same, "validation").removesuffix(" (%)")
-        panel.set_title(f"{dataset}, {model}\n{metric} {goal} %")
+        set_title(panel, f"{dataset}, {model}", f"{metric} {goal} %")
     label_outer(panels, "training seconds" + ", preparation included" * count_preparation, [""] * len(panels))
     note = "points: seeds; line: median, seeds that never reached the target counted as longer than all others"
     add_legend(figure, [], [], f"{note}{note_on_machines(results)}. {note_on_seeds(results)}")
@@ -50,17 +50,19 @@ def _draw_times(axes: Axes, group: pd.DataFrame, style: dict[str, Any]) -> None:
     else:
         axes.set_xticks([])
     for place, name in enumerate(order):
-        times, look = seconds[name], style[name]
+        times = seconds[name]
         reached = int(np.isfinite(times).sum())
-        axes.plot(times, [place] * len(times), linestyle="none", marker=look["marker"], color=look["color"],
-                  markersize=4.2, markeredgecolor="white", markeredgewidth=0.3, alpha=0.8)  # fmt: skip
+        axes.plot(times, [place] * len(times), alpha=0.8, **marked(style[name], 4.2, line=False))
         if np.isfinite(medians[name]):
             axes.plot([medians[name]] * 2, [place - 0.36, place + 0.36], color="black", linewidth=1.3)
         if reached < len(times):
             text = "never" if not reached else f"{reached} of {len(times)}"
             axes.annotate(text, (1, place), xycoords=("axes fraction", "data"), xytext=(-3, 0), ha="right",
-                          textcoords="offset points", va="center", fontsize=6.5, color="#444444")  # fmt: skip
+                          textcoords="offset points", va="center", fontsize=6.5, color="#444444",
+                          bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
     axes.set_yticks(range(len(order)), [shorten(name, 26) for name in order])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(order) - 0.4, -0.6)
+    if axes.get_xscale() == "linear":
+        axes.set_xlim(left=0)
     draw_grid(axes)

@@ -105,8 +105,8 @@ def add_legend(
     entry = (handle_length + 2.4 + 0.56 * max(map(len, labels), default=0)) * _FONT
     across = max(1, min(len(labels), int(72 * width / entry)))
     notes = textwrap.wrap(note, int(72 * width / (0.51 * _FONT)))
-    below = (len(notes) + 0.6) * line * bool(notes)
-    added = below + (-(-len(labels) // across) + 0.8) * line * bool(labels)
+    below = (len(notes) * 1.33 * (_FONT - 0.5) + 5) / 72 * bool(notes)
+    added = below + (-(-len(labels) // across) + 0.35) * line * bool(labels)
     total = height + added
     figure.set_size_inches(width, total)
     # The panels are laid out above; nothing else would keep legend and note from each other at any size.
@@ -119,6 +119,13 @@ def add_legend(
                 linespacing=1.3)  # fmt: skip
 
 
+def marked(style: dict[str, Any], size: float = 3.6, line: bool = True) -> dict[str, Any]:
+    """How matplotlib draws a style: all markers as large as a circle of this size, with a white edge."""
+    size *= {"*": 1.5, "P": 1.15, "X": 1.15, "D": 0.9, "s": 0.9}.get(style["marker"], 1.0)
+    made = {**style, "markersize": size, "markeredgecolor": "white", "markeredgewidth": 0.3}
+    return made if line else {**made, "linestyle": "none"}
+
+
 def shorten(text: str, length: int) -> str:
     """Leave out the middle of a text that is too long.
 
@@ -129,6 +136,11 @@ def shorten(text: str, length: int) -> str:
     """
     length = max(length, 8)
     return text if len(text) <= length else f"{text[: length // 2]}…{text[-(length - 3) // 2 + 1 :]}"
+
+
+def set_title(axes: Axes, first: str, second: str = "") -> None:
+    """A title of one or two lines, such that it stays within a narrow panel."""
+    axes.set_title("\n".join(shorten(line, 40) for line in (first, second) if line))
 
 
 def say_in(axes: Axes, text: str) -> None:

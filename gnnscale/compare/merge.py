@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from gnnscale.compare.parse import format_choice, parse_choice
-from gnnscale.compare.results import concatenate
+from gnnscale.compare.results import concatenate, read_results
 from gnnscale.compare.settings import BUDGET_OF_RESULT, TRAINING
+from gnnscale.compare.statistics import places
+from gnnscale.compare.summary import RUN
 
 LABELS = ["dataset", "model", "sampler"]
 
@@ -51,6 +54,30 @@ def merge(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     cells = {text: identity(text) for text in rows["settings"].unique()}
     rows["_cell"] = rows["settings"].map(cells)
     return concatenate([_told_apart(_one_of_each(rows))])
+
+
+def merge_folders(folders: Sequence[Path], out: Path) -> tuple[pd.DataFrame, list[str]]:
+    """Merge the results in these folders, and tell in sentences what has to be known about it.
+
+    Raises
+    ------
+    ValueError
+        ``out`` is the folder of a comparison itself, or see :func:`merge`.
+    FileNotFoundError
+        A folder has no results.
+    """
+    if (out / "cells").exists():
+        raise ValueError(f"{out} is a comparison's own folder, which it would write again; choose another for --out.")
+    parts = [read_results(folder) for folder in folders]
+    merged = merge(parts)
+    runs = merged.drop_duplicates(RUN)
+    before = sum(len(part.drop_duplicates(RUN)) for part in parts)
+    said = [f"merged {len(runs)} runs of {len(folders)} folders; {before - len(runs)} were there more than once."]
+    where = sorted(set(places(runs)))
+    if len(where) > 1:
+        named = "; ".join(place or "not told" for place in where)
+        said.append(f"the times come from {len(where)} machines and cannot be compared across them: {named}.")
+    return merged, said
 
 
 def identity(settings: str) -> str:

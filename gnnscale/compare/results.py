@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pandas as pd
 import pyarrow as pa
@@ -130,8 +131,10 @@ def cell_frame(cell: Cell, points: list[dict[str, Any]], **run: Any) -> pd.DataF
         settings=json.dumps(cell.settings, sort_keys=True, default=repr),
         **run,
     )
+    frame = frame.reindex(columns=list(COLUMNS))
+    frame["started"] = pd.to_datetime(frame["started"], utc=True)
     # A column of lists cannot be made of the floats that stand for missing ones.
-    return frame.reindex(columns=list(COLUMNS)).astype({"staleness_histogram": object})
+    return frame.astype({"staleness_histogram": object})
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> None:
@@ -194,12 +197,16 @@ def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:
     return read_results(path).assign(dataset=cell.dataset.label, model=cell.model.label, sampler=cell.sampler.label)
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    # Unlike those of other processes, which may be on another machine with the same folder.
+    temporary = path.with_name(f".{path.stem}-{uuid4().hex[:12]}{path.suffix}")
     try:
         write(temporary)
+        # Otherwise a loss of power may leave an empty file under the final name.
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gnnscale.compare.endings import OUTCOMES
 from gnnscale.compare.results import write_whole
 
 #: What names a run.
@@ -24,7 +25,7 @@ CUMULATIVE = [
 ]  # fmt: skip
 
 #: How a run may fail, as in the column ``outcome``.
-FAILURES = ("out_of_memory", "diverged", "timeout", "crashed", "raised")
+FAILURES = [name for name in OUTCOMES if name != "ok"]
 
 
 def at_best_epochs(results: pd.DataFrame) -> pd.DataFrame:
@@ -143,6 +144,7 @@ SUMMARY_COLUMNS: dict[str, str] = {
         for stage in (*STAGES, "wait")
     },
     "sampling_share": "median over the runs of sample_seconds divided by train_seconds; with workers they overlap",
+    "num_workers": "threads that draw, gather and move batches while the model computes",
     "steps_per_epoch": "median over the runs of optimiser steps divided by epochs",
     "edges_per_second": "median over the runs of the edges that training added up divided by its seconds",
     "evaluation_seconds": "median over the runs of all seconds of evaluation, which no other time contains",
@@ -180,6 +182,7 @@ def summarise(results: pd.DataFrame, target: float | None = None, count_preparat
         | _of_failures(group)
         | {
             "metric": group["metric"].iloc[0],
+            "num_workers": of_settings(group.head(1), "training", "num_workers").iloc[0],
             "staleness": group.loc[group["status"] == "ok", "staleness"].mean(),
         }
         for key, group in results.groupby(names, sort=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import tomli_w
 
+from gnnscale.compare.results import write_whole
 from gnnscale.compare.specification import Specification
 
 
@@ -41,3 +43,9 @@ def specification_toml(specification: Specification, cases: Iterable[dict[str, A
     if added := [*content.get("case", []), *cases]:
         content["case"] = added
     return tomli_w.dumps({key: value for key, value in content.items() if value not in ({}, [])})
+
+
+def write_specification(specification: Specification, path: Path, cases: Iterable[dict[str, Any]] = ()) -> None:
+    """Write :func:`specification_toml`; the file appears whole or not at all."""
+    text = specification_toml(specification, cases)
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -153,7 +153,10 @@ class FastGCNSampler(LayerwiseSampler):
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> DrawnLayer:
         probability, cumulative, guide = self._probabilities(csc)
         drawn, counts = draw_with_replacement(cumulative, size, key=key, guide=guide)
-        return keep_drawn(csc, destinations, drawn, counts / (size * probability[drawn]), self.num_threads)
+        layer = keep_drawn(csc, destinations, drawn, counts, self.num_threads)
+        # Of the few nodes that an edge leaves: the others' probabilities would be read at random for nothing.
+        layer.importance = layer.importance / (size * probability[layer.nodes[layer.hop.indices]])
+        return layer
 
 
 class LADIESSampler(LayerwiseSampler):
