@@ -87,6 +87,10 @@ def compare(
         int,
         typer.Option(help="Cells that run at once; their times disturb one another.", rich_help_panel="Budget", min=1),
     ] = 1,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Tell the cells and what they will take in time and memory; write nothing."),
+    ] = False,
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write curves for TensorBoard into this folder too.")
     ] = None,
@@ -115,6 +119,8 @@ def compare(
         "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "seeds": seeds, "out": out,
         **(settings or {}),
     }  # fmt: skip
+    if dry_run:
+        return _plan(specification, flags, jobs, retry_failed, not no_progress)
     outcome = _compare(specification, flags, jobs, tensorboard, retry_failed, not no_progress, count_preparation)
     raise typer.Exit(1 if outcome.failed else 0)
 
@@ -140,11 +146,13 @@ def _compare(
             from gnnscale.compare.plan import make_cells
             from gnnscale.compare.runner import check, run_cells
             from gnnscale.compare.specification import read_specification
+            from gnnscale.compare.written import write_specification
 
             specification = read_specification(path, flags)
             specification = replace(specification, budget=share_cores(specification.budget, jobs))
             cells = make_cells(specification, check(specification))
         where = specification.out
+        write_specification(specification, where / "specification.toml")
         from gnnscale.compare.display import LiveDisplay, PlainDisplay, Several
 
         with _stoppable(), (LiveDisplay if console.is_terminal and progress else PlainDisplay)(console) as display:
@@ -158,13 +166,49 @@ def _compare(
             results = run_cells(cells, where, Several(*listeners), jobs=jobs, retry_failed=retry_failed)
         outcome = write_outcome(results, where, count_preparation=count_preparation)
     except KeyboardInterrupt as stop:
-        kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
-        typer.echo(f"\nStopped.{kept}", err=True)
-        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+        _stopped(where, stop)
     except (ValueError, TypeError, OSError, ImportError) as error:
         _refuse(error)
     _tell(outcome, console)
     return outcome
+
+
+def _plan(path: Path | None, flags: dict[str, Any], jobs: int, retry_failed: bool, progress: bool) -> None:
+    """Tell what :func:`_compare` would do."""
+    from tempfile import TemporaryDirectory
+
+    console = _console()
+    shows = console.is_terminal and progress
+    try:
+        with _stoppable(), console.status("reading the datasets") if shows else _quiet() as status:
+            from gnnscale.compare.process import start_server
+
+            start_server()
+            from gnnscale.compare.dry_run import plan, plan_summary, plan_table
+            from gnnscale.compare.jobs import crowding, share_cores
+            from gnnscale.compare.plan import Cell, make_cells
+            from gnnscale.compare.runner import check
+            from gnnscale.compare.specification import read_specification
+
+            specification = read_specification(path, flags)
+            specification = replace(specification, budget=share_cores(specification.budget, jobs))
+            with TemporaryDirectory(prefix="gnnscale-check-") as logs:
+                cells = make_cells(specification, check(specification, Path(logs)))
+
+            def on_measuring(cell: Cell) -> None:
+                if status is not None:
+                    status.update(f"measuring {cell}")
+
+            planned = plan(cells, specification.out, retry_failed=retry_failed, on_measuring=on_measuring)
+    except KeyboardInterrupt as stop:
+        typer.echo("\nStopped; nothing was written.", err=True)
+        raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        _refuse(error)
+    console.print(plan_table(planned))
+    if warning := crowding(specification.budget, jobs):
+        typer.echo(warning)
+    typer.echo(plan_summary(planned, jobs))
 
 
 def _tell(outcome: Outcome, console: Console) -> None:
@@ -174,6 +218,13 @@ def _tell(outcome: Outcome, console: Console) -> None:
         console.print(table)
     for file in outcome.files:
         console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _stopped(where: Path | None, stop: KeyboardInterrupt) -> NoReturn:
+    """End after Ctrl-C or SIGTERM."""
+    kept = f" What is finished is kept in {where}; the same command goes on with the rest." if where else ""
+    typer.echo(f"\nStopped.{kept}", err=True)
+    raise typer.Exit(143 if isinstance(stop, _Terminated) else 130) from None
 
 
 class _Terminated(KeyboardInterrupt):
@@ -192,6 +243,59 @@ def _stoppable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@app.command()
+def tune(
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="A comparison with a table [tune].")],
+    trials: Annotated[
+        int | None, typer.Option(help="Trials for each sampler, at most (default: the file's, or 20)", min=1)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(help="Training seconds after which a sampler has no further trial (default: none)")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder that has the datasets' files.")] = None,
+    samplers: Annotated[str | None, typer.Option(help="Samplers (default: those of the file)")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the trials (default: the file's, with -tune)")] = None,
+    jobs: Annotated[int, typer.Option(help="Cells that run at once.", min=1)] = 1,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="Print plain lines instead of a bar.")] = False,
+) -> None:
+    """Search settings for each sampler with an equal budget, and write a comparison that has them.
+
+    What is searched stands in the file under \\[tune.train], \\[tune.model] and \\[tune.sampler.gas], such as
+    lr = { low = 0.001, high = 0.1, log = true } or dropout = \\[0.0, 0.5]. The validation metric decides; the test
+    metric takes no part.
+
+    Leaves trials.csv and tuned.toml. Then: [bold]gnnscale compare OUT/tuned.toml[/bold]
+
+    Killed or stopped, the same command goes on with the trials that are missing.
+
+    Exit status: 0 if every sampler has a trial that finished, 1 if not, 2 for bad input, 130 after Ctrl-C.
+    """
+    flags = {"data_dir": data_dir, "samplers": samplers, "out": out}
+    console = _console()
+    where: Path | None = None
+    try:
+        with _stoppable(), console.status("reading the datasets") if console.is_terminal else _quiet():
+            from gnnscale.compare.process import start_server
+
+            start_server()
+            from gnnscale.compare.tune_report import best_table, write_trials, write_tuned
+            from gnnscale.compare.tune_run import read_request, run
+
+            request = read_request(specification, flags, {"trials": trials, "seconds": seconds}, jobs)
+        where = request.folder
+        with _stoppable():
+            studies = run(request, jobs, console, live=console.is_terminal and not no_progress)
+        files = [write_trials(studies, where), write_tuned(request.specification, studies, where)]
+    except KeyboardInterrupt as stop:
+        _stopped(where, stop)
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        _refuse(error)
+    console.print(best_table(studies))
+    for file in files:
+        console.print(f"wrote {file}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0 if all(study.best for study in studies) else 1)
 
 
 @app.command()

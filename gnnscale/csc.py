@@ -111,7 +111,7 @@ class CSC:
         # Of a graph that was made from these arrays, they are DGL's own; edges in their order have no ids.
         indptr, indices, edge_ids = graph.adj_tensors("csc")
         edge_order = edge_ids if edge_ids.numel() == indices.numel() else None
-        indptr = _on_huge_pages(indptr, torch.int64)
+        indptr = on_huge_pages(indptr, torch.int64)
         if weight is not None:
             if weight.dim() != 1:
                 raise ValueError(f"graph.edata['weight'] has the shape {tuple(weight.shape)}; it has to be (E,)")
@@ -137,12 +137,13 @@ class CSC:
 
 def _of_dtype(ids: Tensor, dtype: torch.dtype) -> Tensor:
     """The same integers, contiguous: themselves where they are that already, as a copy may be too much for memory."""
-    return ids if ids.dtype == dtype and ids.is_contiguous() else _on_huge_pages(ids, dtype)
+    return ids if ids.dtype == dtype and ids.is_contiguous() else on_huge_pages(ids, dtype)
 
 
-def _on_huge_pages(ids: Tensor, dtype: torch.dtype) -> Tensor:
+def on_huge_pages(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """A copy where random reads cost less: NumPy asks for huge pages for large arrays, and torch does not."""
-    return torch.from_numpy(np.empty(ids.numel(), str(dtype).removeprefix("torch."))).copy_(ids)
+    name = str(dtype or values.dtype).removeprefix("torch.")
+    return torch.from_numpy(np.empty(values.numel(), name)).copy_(values)
 
 
 def row_ranges(indptr: Tensor) -> Iterator[tuple[int, int]]:

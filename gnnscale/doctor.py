@@ -8,9 +8,9 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from gnnscale._version import __version__
+from gnnscale.compare.machine import cpu_model, gpu, memory_gb, usable_cores
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def examine() -> Iterator[Finding]:
         ("numpy", "numpy", "pip install numpy"),
     ):
         yield _library(name, module, remedy)
-    yield Finding("CPU", f"{_cpu_model()}, {_usable_cores()} cores usable of {os.cpu_count()}")
+    yield Finding("CPU", f"{cpu_model()}, {usable_cores()} cores usable of {os.cpu_count()}, {memory_gb():g} GB")
     yield _gpu()
     yield from _native()
 
@@ -52,26 +52,12 @@ def _library(name: str, module: str, remedy: str) -> Finding:
     return Finding(name, str(getattr(imported, name, imported).__version__))
 
 
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _gpu() -> Finding:
     try:
         import torch
 
-        if torch.cuda.is_available():
-            names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-            return Finding("GPU", f"{', '.join(names)} (CUDA {torch.version.cuda})")
+        if found := gpu():
+            return Finding("GPU", found)
         built = torch.version.cuda
     except Exception as error:
         return Finding("GPU", f"unknown, torch does not say: {error}")

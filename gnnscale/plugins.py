@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +34,12 @@ def is_file_choice(name: str) -> bool:
 
 def offered() -> dict[str, EntryPoint]:
     """The samplers that installed packages offer, by name."""
+    return _offered(tuple(sys.path))
+
+
+@lru_cache(maxsize=8)
+def _offered(path: tuple[str, ...]) -> dict[str, EntryPoint]:
+    """Those of the packages on ``sys.path``: to go through all of them takes longer than to make a sampler."""
     found = sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value))
     return {point.name: point for point in found}
 
@@ -100,18 +108,62 @@ def check_name(name: str) -> None:
 def source_digest(name: str) -> str:
     """A hash of the file that a sampler of others stands in; empty for gnnscale's own.
 
-    It looks at the class's file alone, not at what that imports.
+    With the files that it imports from its own folder, or package, and those that they import from there. Nothing of
+    them is run: an import by a name that is put together is not seen.
     """
     if is_file_choice(name):
-        return _digest(Path(name.rpartition(":")[0]).read_bytes())
+        return _digest(_sources(Path(name.rpartition(":")[0])))
     if name in SAMPLERS:
         return ""
     point = offered()[name]
     try:
         spec = importlib.util.find_spec(point.module)
-        return _digest(Path(str(spec.origin if spec else None)).read_bytes())
+        return _digest(_sources(Path(str(spec.origin if spec else None)), point.module))
     except Exception as error:
         raise ValueError(_does_not_import(name, point, error)) from error
+
+
+def _sources(path: Path, module: str = "") -> bytes:
+    """A file and those that it imports from beside it, one after the other, each once.
+
+    ``module`` is the full name of a package's module; of a file by itself it is empty.
+    """
+    path = path.resolve()
+    # The folder that the names of imports begin from, and the package that they have to be of.
+    package = module.split(".")[0]
+    depth = len(module.split(".")) - (path.name != "__init__.py") if module else 0
+    root = path.parents[depth]
+    found, left = {path: path.read_bytes()}, [path]
+    while left:
+        file = left.pop()
+        for name in _imports(found[file], file.relative_to(root)):
+            if package and name[:1] != (package,):
+                continue
+            inside = root.joinpath(*name)
+            for each in (inside.with_suffix(".py"), inside / "__init__.py"):
+                if each not in found and each.is_file():
+                    found[each] = each.read_bytes()
+                    left.append(each)
+    others = sorted((str(file.relative_to(root)), source) for file, source in found.items() if file != path)
+    return b"".join([found[path], *(b"\0%s\0%s" % (name.encode(), source) for name, source in others)])
+
+
+def _imports(source: bytes, file: Path) -> Iterator[tuple[str, ...]]:
+    """The modules that a file names in imports, and what may be modules, each as the parts of its full name."""
+    try:
+        statements = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return  # the cell that runs it will say so
+    for statement in statements:
+        if isinstance(statement, ast.Import):
+            for alias in statement.names:
+                parts = tuple(alias.name.split("."))
+                yield from (parts[:end] for end in range(1, len(parts) + 1))
+        elif isinstance(statement, ast.ImportFrom):
+            above = file.parts[: -statement.level] if statement.level else ()
+            parts = (*above, *(statement.module or "").split(".")) if statement.module else above
+            yield from (parts[:end] for end in range(1, len(parts) + 1))
+            yield from ((*parts, alias.name) for alias in statement.names)
 
 
 def _digest(source: bytes) -> str:

@@ -4,6 +4,7 @@
 #include "bind.h"
 #include "dropout.h"
 #include "gather.h"
+#include "huge.h"
 #include "pool.h"
 
 namespace gnnscale {
@@ -56,6 +57,13 @@ void bind_rows(nb::module_& m) {
     // Overloads are tried in order: the usual types first.
     bind_index<int64_t>(m);
     bind_index<int32_t>(m);
+    m.def(
+        "make_huge",
+        [](Matrix<const uint8_t> rows) {
+            nb::gil_scoped_release release;
+            return make_huge(const_cast<uint8_t*>(rows.data()), rows.shape(0) * rows.shape(1));
+        },
+        "rows"_a.noconvert());
     m.def("dropout", bind_dropout, "x"_a.noconvert(), "keep"_a, "key"_a, "out"_a.noconvert(), "num_threads"_a);
 }
 

@@ -62,13 +62,31 @@ nb::object bind_draw_in_succession(Vector<const double> chance, int64_t size, ui
     return to_tensor(std::move(drawn));
 }
 
-nb::tuple bind_draw_with_replacement(Vector<const double> cumulative, int64_t size, uint64_t key) {
+nb::tuple bind_draw_with_replacement(Vector<const double> cumulative, int64_t size, uint64_t key,
+                                     std::optional<Vector<const int64_t>> guide) {
+    if (guide && guide->size() < 2) guide.reset();
     Counted counted;
     {
         nb::gil_scoped_release release;
-        counted = draw_with_replacement(cumulative.data(), cumulative.size(), size, key);
+        counted = draw_with_replacement({cumulative.data(), static_cast<int64_t>(cumulative.size()),
+                                         data_or_null(guide), guide ? static_cast<int64_t>(guide->size()) - 1 : 0},
+                                        size, key);
     }
     return nb::make_tuple(to_tensor(std::move(counted.positions)), to_tensor(std::move(counted.counts)));
+}
+
+template <class Id>
+nb::object bind_fill_rows(Vector<const Id> indptr, Vector<const double> values,
+                          std::optional<Vector<const float>> weight, Vector<const float> totals) {
+    if (indptr.size() != totals.size() + 1 || (weight && weight->size() != values.size()))
+        throw std::invalid_argument("the rows' arrays have lengths that do not belong together.");
+    Buffer<double> filled;
+    {
+        nb::gil_scoped_release release;
+        filled = fill_rows<Id>({indptr.data(), static_cast<int64_t>(totals.size()), static_cast<int64_t>(values.size())},
+                               values.data(), data_or_null(weight), totals.data());
+    }
+    return to_tensor(std::move(filled));
 }
 
 nb::object bind_distinct_nodes(Vector<const int64_t> ids, int64_t num_nodes) {
@@ -98,6 +116,8 @@ void bind_index(nb::module_& m) {
     m.def("column_sums", bind_column_sums<Index>, "indptr"_a.noconvert(), "indices"_a.noconvert(),
           "destinations"_a.noconvert(), "rows"_a.noconvert().none(), "columns"_a.noconvert().none(),
           "weight"_a.noconvert().none());
+    m.def("fill_rows", bind_fill_rows<Index>, "indptr"_a.noconvert(), "values"_a.noconvert(),
+          "weight"_a.noconvert().none(), "totals"_a.noconvert());
 }
 
 }  // namespace
@@ -106,7 +126,8 @@ void bind_subgraph(nb::module_& m) {
     bind_index<int64_t>(m);
     bind_index<int32_t>(m);
     m.def("draw_in_succession", bind_draw_in_succession, "chance"_a.noconvert(), "size"_a, "key"_a);
-    m.def("draw_with_replacement", bind_draw_with_replacement, "cumulative"_a.noconvert(), "size"_a, "key"_a);
+    m.def("draw_with_replacement", bind_draw_with_replacement, "cumulative"_a.noconvert(), "size"_a, "key"_a,
+          "guide"_a.noconvert().none() = nb::none());
     m.def("distinct_nodes", bind_distinct_nodes, "ids"_a.noconvert(), "num_nodes"_a);
     m.def("append_nodes", bind_append_nodes, "seeds"_a.noconvert(), "ids"_a.noconvert(), "num_nodes"_a);
 }

@@ -15,7 +15,8 @@ import pytest
 from typer.testing import CliRunner
 
 from gnnscale.cli import app
-from gnnscale.compare.results import SUMMARY_COLUMNS, read_results
+from gnnscale.compare.results import read_results
+from gnnscale.compare.summary import SUMMARY_COLUMNS
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -17,7 +17,7 @@ from gnnscale.compare.plan import Facts, make_cells
 from gnnscale.compare.results import read_results
 from gnnscale.compare.specification import SpecificationError, read_specification
 from gnnscale.loader import DataLoader
-from gnnscale.plugins import find_sampler
+from gnnscale.plugins import find_sampler, source_digest
 from gnnscale.samplers import GASSampler, make_sampler
 from tests.conftest import make_graph
 
@@ -286,3 +286,30 @@ def test_no_code_of_others_runs_where_it_is_not_asked_for(package):
     )
     assert run.returncode == 0, run.stderr
     assert "theirs" in run.stdout
+
+
+def test_a_change_in_what_a_samplers_file_imports_from_its_folder_is_another_sampler(folder):
+    write(folder / "mine.py", "import os\nimport helper\nfrom parts import draw\nfrom parts.deep import more\n")
+    files = ["helper.py", "parts/__init__.py", "parts/draw.py", "parts/deep.py", "parts/inner.py"]
+    (folder / "parts").mkdir()
+    for name in files:
+        write(folder / name, "from .inner import x\n" if name == "parts/draw.py" else "y = 1\n")
+    write(folder / "unrelated.py", "z = 1\n")
+    digests = [source_digest("mine.py:Mine")]
+    for name in files:
+        with open(folder / name, "a") as file:
+            file.write("# changed\n")
+        digests.append(source_digest("mine.py:Mine"))
+    assert len(set(digests)) == 1 + len(files)
+    write(folder / "unrelated.py", "z = 2\n")
+    (folder / "other").mkdir()
+    assert source_digest("mine.py:Mine") == digests[-1]
+    write(folder / "broken.py", "import helper\nthis is no Python\n")
+    assert source_digest("broken.py:Mine") != digests[-1]  # the cell that runs it says what is wrong
+
+
+def test_a_change_in_a_packages_other_modules_is_another_sampler(package, tmp_path):
+    package("theirs = their_package:Mine\n")
+    before = source_digest("theirs")
+    write(tmp_path / "site" / "their_package.py", "import dgl\n" + textwrap.dedent(MINE))
+    assert source_digest("theirs") != before

@@ -1,6 +1,7 @@
 """Row gather beside torch's index_select, and a copy of as many bytes.
 
-100,000 random rows of 1 KB out of 1 M (a gigabyte, beyond every cache).
+100,000 random rows of 1 KB out of 1 M (a gigabyte, beyond every cache): as torch allocates them, and then
+on huge pages, for all ways.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ def lines(settings: Settings) -> Iterator[Line]:
         "index_select, out=": lambda n: torch.index_select(source, 0, index[n], out=out),
         "copy of as many bytes": lambda n: copied.copy_(plain),
     }
-    found = measure.compare(WORK, "100,000 rows of 1 KB", ways, repeats, threads=settings.threads)
-    yield from measure.with_rates(found, count * columns * 4 / 1e9, "GB/s")
+    for case in ("100,000 rows of 1 KB", "100,000 rows of 1 KB, on huge pages"):
+        if case.endswith("huge pages") and not ops.use_huge_pages(source):
+            break
+        found = measure.compare(WORK, case, ways, repeats, threads=settings.threads)
+        yield from measure.with_rates(found, count * columns * 4 / 1e9, "GB/s")
 
 
 if __name__ == "__main__":

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from types import ModuleType
 
 
@@ -20,30 +17,16 @@ def find(name: str) -> ModuleType | None:
 
 def machine() -> str:
     """Processor, memory and versions, in one line."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    packages = {
-        "torch": "torch",
-        "DGL": "dgl",
-        "PyG": "torch_geometric",
-        "torch-sparse": "torch_sparse",
-    }
+    from gnnscale.compare.machine import cpu_model, installed, memory_gb, usable_cores
+
+    packages = {"torch": "torch", "DGL": "dgl", "PyG": "torch_geometric", "torch-sparse": "torch_sparse"}
     shown = [
-        models[0] if models else platform.machine(),
-        f"{len(os.sched_getaffinity(0))} cores",
-        f"{memory:.0f} GiB",
+        cpu_model(),
+        f"{usable_cores()} cores",
+        f"{memory_gb():g} GB",
         f"Python {platform.python_version()}",
-        *(f"{name} {_version(package)}" for name, package in packages.items()),
+        *(f"{name} {installed(package) or 'not installed'}" for name, package in packages.items()),
         f"PyGAS {'found' if find('torch_geometric_autoscale') else 'not installed'}",
         f"GraphBolt {'found' if find('dgl.graphbolt') else 'not installed'}",
     ]
     return "; ".join(shown)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +14,14 @@ from typing import Any
 
 import torch
 
+from gnnscale.compare.build import build_model, build_sampler, nodes_seen
 from gnnscale.compare.endings import describe
+from gnnscale.compare.impossible import cannot_be_built
 from gnnscale.compare.plan import Cell, Choice, Combination, Facts
 from gnnscale.compare.process import Send
 from gnnscale.data import Dataset, dataset_names, load
 from gnnscale.history import HistoryStore
-from gnnscale.nn import MODELS
-from gnnscale.samplers import make_sampler
-from gnnscale.training import Point, parameter_groups, train
+from gnnscale.training import Point, TrainingResult, train
 
 
 def run_cell(send: Send, cell: Cell) -> None:
@@ -35,39 +35,52 @@ def run_cell(send: Send, cell: Cell) -> None:
     FloatingPointError
         The loss is no longer a finite number.
     """
+    device = cell.training["device"]
+
+    def on_point(point: Point) -> None:
+        send(("point", asdict(point), peaks(device)))
+
+    def on_built(model: torch.nn.Module, sampler: Any, data: Dataset) -> None:
+        send(("threads", torch.get_num_threads()))
+
+    result = train_cell(cell, lambda text: send(("stage", text)), on_point, on_built)
+    ended = {"prepare_seconds": result.prepare_seconds, "stopped": result.stopped}
+    send(("end", ended | peaks(device)))
+
+
+def train_cell(
+    cell: Cell,
+    on_stage: Callable[[str], None],
+    on_point: Callable[[Point], None],
+    on_built: Callable[[torch.nn.Module, Any, Dataset], None],
+) -> TrainingResult:
+    """Load, build and train what a cell says, in this process.
+
+    Parameters
+    ----------
+    cell : Cell
+    on_stage, on_point
+        Called with each stage that begins, and with each point of the curve.
+    on_built
+        Called with the model, the sampler and the data before training begins.
+    """
     training = cell.training
     if cell.budget.get("threads") is not None:
         torch.set_num_threads(cell.budget["threads"])
-    send(("threads", torch.get_num_threads()))
-    send(("stage", "loading"))
+    on_stage("loading")
     data = load(cell.dataset.name, cell.data_dir, split=cell.split, **cell.dataset.arguments)
     # The same seed before every model: all samplers start from the same weights.
     torch.manual_seed(cell.seed)
     model = build_model(cell.model, data)
     num_nodes = nodes_seen(training, data)
-    sampler = make_sampler(
-        cell.sampler.name, num_layers=cell.model.arguments["layers"], num_nodes=num_nodes, **cell.sampler.arguments
-    )
-
-    def on_point(point: Point) -> None:
-        send(("point", asdict(point), peaks(training["device"])))
-
-    def on_stage(text: str) -> None:
-        send(("stage", text))
-
-    send(("stage", "preparing"))
+    sampler = build_sampler(cell.sampler, cell.model, num_nodes)
+    on_built(model, sampler, data)
+    on_stage("preparing")
     settings = dict(training)
     with _history(settings, sampler, num_nodes) as history:
-        result = train(
+        return train(
             model, data, sampler, seed=cell.seed, on_point=on_point, on_stage=on_stage, history=history, **settings
         )
-    ended = {"prepare_seconds": result.prepare_seconds, "stopped": result.stopped}
-    send(("end", ended | peaks(training["device"])))
-
-
-def nodes_seen(training: dict[str, Any], data: Dataset) -> int:
-    """Nodes of the graph that training sees."""
-    return data.train_ids.numel() if training["inductive"] else data.num_nodes
 
 
 @contextmanager
@@ -87,17 +100,17 @@ def check_dataset(send: Send, dataset: Choice, data_dir: Path | None, combinatio
 
     Sends ``("problem", sentence)`` for each thing that cannot work, and ``("facts", Facts)``.
     """
-    for device in {combination.training["device"] for combination in combinations}:
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            send(("problem", f"device is {device!r}, but torch {torch.__version__} finds no CUDA GPU here; "
-                             "use device 'cpu', or install a CUDA build of torch."))  # fmt: skip
     try:
         data = load(dataset.name, data_dir, **dataset.arguments)
     except (ValueError, TypeError, OSError, ImportError, MemoryError) as error:
-        send(("problem", describe(error)))
+        text = describe(error)
+        named = (place for name, place in dataset.places.items() if name in text)
+        send(("problem", next(named, dataset.place) + text))
         return
     for combination in combinations:
-        for problem in problems_with(combination, data):
+        for problem in cannot_be_built(
+            combination, data.num_features, data.num_classes, nodes_seen(combination.training, data)
+        ):
             send(("problem", problem))
     digest = content_digest(data)
     if dataset.name not in dataset_names():
@@ -106,38 +119,6 @@ def check_dataset(send: Send, dataset: Choice, data_dir: Path | None, combinatio
         digest = hashlib.blake2b("".join([digest, *map(content_digest, splits)]).encode(), digest_size=16).hexdigest()
     facts = Facts(data.num_nodes, data.num_edges, data.num_splits, data.metric, digest)
     send(("facts", facts))
-
-
-def problems_with(combination: Combination, data: Dataset) -> Iterator[str]:
-    """A sentence for each of a model and a sampler that cannot be built, or not with these settings."""
-    model, sampler, training = combination.model, combination.sampler, combination.training
-    try:
-        parameter_groups(build_model(model, data), training["weight_decay"], training["rest_weight_decay"])
-    except (ValueError, TypeError) as error:
-        yield f"model {model.label}: {describe(error)}"
-    try:
-        made = make_sampler(
-            sampler.name,
-            num_layers=model.arguments["layers"],
-            num_nodes=nodes_seen(training, data),
-            **sampler.arguments,
-        )
-        of_histories = sorted(name for name in combination.own if name.startswith("history_"))
-        if of_histories and not getattr(made, "keeps_history", False):
-            raise ValueError(f"{of_histories[0]} means nothing to it: it keeps no histories; leave it out")
-    except (ValueError, TypeError) as error:
-        text = describe(error)
-        yield text if sampler.short_name in text else f"sampler {sampler.label}: {text}"
-
-
-def build_model(model: Choice, data: Dataset) -> torch.nn.Module:
-    """Build a model for a dataset from the settings of a comparison."""
-    arguments = dict(model.arguments)
-    hidden, norm = arguments.pop("hidden"), arguments.pop("norm")
-    return MODELS[model.name](
-        data.num_features, hidden, data.num_classes, num_layers=arguments.pop("layers"),
-        norm=None if norm == "none" else norm, **arguments,
-    )  # fmt: skip
 
 
 def content_digest(data: Dataset) -> str:

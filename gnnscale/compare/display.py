@@ -204,5 +204,5 @@ def _outcome(rows: pd.DataFrame) -> str:
     metric = METRIC_NAMES.get(run["metric"], run["metric"])
     return (
         f"test {metric} {100 * run['test']:.2f} % at epoch {int(run['epoch'])}, "
-        f"{run['total_seconds']:.2f} s of training"
+        f"{run['total_train_seconds']:.2f} s of training"
     )

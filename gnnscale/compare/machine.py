@@ -48,7 +48,7 @@ def machine() -> dict[str, Any]:
         "cpu": cpu_model(),
         "cores": usable_cores(),
         "memory_gb": memory_gb(),
-        "gpu": _gpu(),
+        "gpu": gpu(),
         "os": platform.platform(),
         "backend": backend(),
         "command": command(),
@@ -90,7 +90,8 @@ def command() -> str:
     return shlex.join([name, *sys.argv[1:]])
 
 
-def _gpu() -> str | None:
+def gpu() -> str | None:
+    """The GPUs that torch finds; None without."""
     import torch
 
     if not torch.cuda.is_available():

@@ -23,7 +23,7 @@ class Choice:
 
     The name of a sampler in a file of the user's is the file's absolute path and the class; ``digest`` is a hash of
     the file of a sampler that is not gnnscale's own. ``brackets`` holds those of the arguments that were written
-    after the name.
+    after the name. ``place`` tells where in a specification it is named, and ``places`` where each argument was given.
     """
 
     name: str
@@ -31,6 +31,8 @@ class Choice:
     label: str
     digest: str = ""
     brackets: dict[str, Any] = field(default_factory=dict)
+    place: str = field(default="", compare=False)
+    places: dict[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def short_name(self) -> str:
@@ -42,7 +44,8 @@ class Choice:
 class Combination:
     """A dataset, a model and a sampler with the settings that hold for the three together.
 
-    ``own`` names those training settings that were given for this sampler by itself.
+    ``own`` names those training settings that were given for this sampler by itself; ``places`` tells where each
+    setting of any kind was given.
     """
 
     dataset: Choice
@@ -51,6 +54,13 @@ class Combination:
     training: dict[str, Any]
     seeds: list[int]
     own: frozenset[str] = frozenset()
+    places: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def place_of(self, choice: Choice, sentence: str) -> str:
+        """Where a sentence about a choice points: to the first setting that it names, else to the choice."""
+        settings = "|".join(map(re.escape, self.places))
+        named = re.search(rf"\b({settings})\b", sentence) if settings else None
+        return self.places[named.group()] if named else choice.place
 
 
 @dataclass(frozen=True)

@@ -196,15 +196,15 @@ def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:
     return read_results(path).assign(dataset=cell.dataset.label, model=cell.model.label, sampler=cell.sampler.label)
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, then put it in its place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Two machines that share the folder may have the same process numbers.
-    temporary = path.with_name(f".{path.stem}-{uuid4().hex}{path.suffix}")
+    # Unlike those of other processes, which may be on another machine with the same folder.
+    temporary = path.with_name(f".{path.stem}-{uuid4().hex[:12]}{path.suffix}")
     try:
         write(temporary)
-        # Else a loss of power could leave the new name with nothing in it.
-        with temporary.open("rb") as file:
+        # Otherwise a loss of power may leave an empty file under the final name.
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:

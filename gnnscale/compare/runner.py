@@ -29,12 +29,14 @@ from gnnscale.compare.specification import Specification, SpecificationError
 _LOOK_AGAIN = 1.0
 
 
-def check(specification: Specification) -> dict[str, Facts]:
+def check(specification: Specification, logs: Path | None = None) -> dict[str, Facts]:
     """Load every dataset and build every model and sampler for it, each dataset in its own process.
 
     Parameters
     ----------
     specification : Specification
+    logs : Path, optional
+        Folder for what the processes print; ``cells`` in the folder for the results unless given.
 
     Returns
     -------
@@ -48,8 +50,8 @@ def check(specification: Specification) -> dict[str, Facts]:
     OSError
         The folder for the results cannot be written.
     """
-    cells = specification.out / "cells"
-    cells.mkdir(parents=True, exist_ok=True)
+    logs = logs or specification.out / "cells"
+    logs.mkdir(parents=True, exist_ok=True)
     facts: dict[str, Facts] = {}
     problems: list[str] = []
     for dataset in specification.datasets:
@@ -62,7 +64,7 @@ def check(specification: Specification) -> dict[str, Facts]:
                 problems.append(content)
 
         arguments = (dataset, specification.data_dir, specification.combinations_of(dataset))
-        log = cells / f"check-{Path(dataset.name).stem}.log"
+        log = logs / f"check-{Path(dataset.name).stem}.log"
         ending = run_in_process(check_dataset, arguments, log, on_message)
         if ending.outcome != "ok":
             problems.append(f"dataset {dataset.label}: {ending.status} (see {log}).")
@@ -239,7 +241,7 @@ class _Runner:
         if rows is None or rows["status"].iloc[0] == "ok":
             return rows
         run = rows.iloc[0]
-        if at_start and (self.retry_failed or _had_another_budget(cell, run)):
+        if at_start and (self.retry_failed or had_another_budget(cell, run)):
             self.refused[i] = str(run["started"])
         # Another runner may have tried it again in the meantime, and then that counts.
         return None if self.refused.get(i) == str(run["started"]) else rows
@@ -297,7 +299,7 @@ class _Curve:
                 self.run |= columns
 
 
-def _had_another_budget(cell: Cell, run: pd.Series) -> bool:
+def had_another_budget(cell: Cell, run: pd.Series) -> bool:
     """Whether a cell failed for want of something of which it has more now, or less."""
     key = {"out_of_memory": "memory_gb", "timeout": "cell_seconds"}.get(run["outcome"])
     return key is not None and json.loads(run["settings"]).get("budget", {}).get(key) != cell.budget.get(key)

@@ -12,6 +12,7 @@ from gnnscale.compare.names import did_you_mean
 from gnnscale.compare.parse import parse_seeds
 from gnnscale.compare.plan import Combination
 from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
+from gnnscale.compare.source import Places
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -112,7 +113,9 @@ class Search:
         return found
 
 
-def read_search(table: Any, combinations: list[Combination], flags: Mapping[str, Any]) -> tuple[Search, list[str]]:
+def read_search(
+    table: Any, combinations: list[Combination], flags: Mapping[str, Any], places: Places | None = None
+) -> tuple[Search, list[str]]:
     """Read ``[tune]``.
 
     Parameters
@@ -123,6 +126,8 @@ def read_search(table: Any, combinations: list[Combination], flags: Mapping[str,
         Those of the comparison.
     flags : mapping of str to object
         ``trials`` and ``seconds``, where they were given; they override the table.
+    places : Places, optional
+        Where the keys of the file stand.
 
     Returns
     -------
@@ -130,32 +135,36 @@ def read_search(table: Any, combinations: list[Combination], flags: Mapping[str,
     list of str
         A sentence for each thing that is wrong.
     """
-    reader = _SearchReader(table, combinations)
+    reader = _SearchReader(table, combinations, places or Places())
     return reader.read(flags), reader.problems
 
 
 class _SearchReader:
-    def __init__(self, table: Any, combinations: list[Combination]) -> None:
-        self.combinations = combinations
+    def __init__(self, table: Any, combinations: list[Combination], places: Places) -> None:
+        self.combinations, self.places = combinations, places
         self.problems: list[str] = []
         self.content: dict[str, Any] = table if isinstance(table, dict) else {}
         if not self.content:
             got = "it lacks the table [tune]" if table in (None, {}) else f"tune is {table!r}"
-            self.problems.append(
+            self.add(
                 f"{got}; say what to search, such as [tune.train] with lr = {{ low = 0.001, high = 0.1, log = true }}."
             )
         for key in self.content:
             if key not in _KEYS:
-                self.problems.append(f"unknown key {key!r} in [tune]: {did_you_mean(key, _KEYS)}")
+                self.add(f"unknown key {key!r} in [tune]: {did_you_mean(key, _KEYS)}", key)
+
+    def add(self, problem: str, *path: str) -> None:
+        """Note what is wrong with a key under ``tune``."""
+        self.problems.append(self.places.of("tune", *path) + problem)
 
     def read(self, flags: Mapping[str, Any]) -> Search:
         given = {**self.content, **{name: value for name, value in flags.items() if value is not None}}
         trials, seconds = given.get("trials", 20), given.get("seconds")
         if not isinstance(trials, int) or isinstance(trials, bool) or trials < 1:
-            self.problems.append(f"trials in [tune] is {trials!r}; it must be a whole number from 1 up.")
+            self.add(f"trials in [tune] is {trials!r}; it must be a whole number from 1 up.", "trials")
         number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if seconds is not None and not (number and 0 < seconds < math.inf):
-            self.problems.append(f"seconds in [tune] is {seconds!r}; it must be a number above 0.")
+            self.add(f"seconds in [tune] is {seconds!r}; it must be a number above 0.", "seconds")
         search = Search(
             trials,
             seconds,
@@ -169,55 +178,54 @@ class _SearchReader:
             for kind, name in search.of(combination):
                 # What stands in brackets overrides everything, the values found included.
                 if kind in choices and name in choices[kind].brackets:
-                    self.problems.append(
-                        f"{kind} {choices[kind].label} has {name} in brackets, and [tune] searches it; leave one out."
+                    self.add(
+                        f"{kind} {choices[kind].label} has {name} in brackets, and [tune] searches it; leave one out.",
+                        kind,
                     )
         if self.content and not (search.train or search.model or search.sampler or self.problems):
-            self.problems.append(
-                "[tune] names no setting to search; add [tune.train], [tune.model] or [tune.sampler.NAME]."
-            )
+            self.add("[tune] names no setting to search; add [tune.train], [tune.model] or [tune.sampler.NAME].")
         return search
 
     def seeds(self) -> tuple[int, ...]:
         try:
             return tuple(parse_seeds(self.content.get("seeds", 1)))
         except ValueError as error:
-            self.problems.append(f"in [tune]: {error}")
+            self.add(f"in [tune]: {error}", "seeds")
             return ()
 
     def table(self, name: str, table: Any) -> dict[str, Any]:
         if isinstance(table, dict):
             return table
-        self.problems.append(f"{name} is {table!r}; it must be a table, headed by [{name}].")
+        self.add(f"{name} is {table!r}; it must be a table, headed by [{name}].", *name.split(".")[1:])
         return {}
 
     def settings(self, kind: str) -> Iterator[tuple[str, Values]]:
         # A model's own settings, such as the heads of GAT, are checked where the model is built.
         known = {name: TRAINING[name] for name in SEARCHED} if kind == "train" else MODEL
         for name, value in self.table(f"tune.{kind}", self.content.get(kind, {})).items():
-            where = f"{name} in [tune.{kind}]"
             if kind == "train" and name not in known:
-                self.problems.append(f"unknown key {name!r} in [tune.{kind}]: {did_you_mean(name, known)}")
+                self.add(f"unknown key {name!r} in [tune.{kind}]: {did_you_mean(name, known)}", kind, name)
                 continue
-            if values := self.values(where, value):
+            if values := self.values(value, kind, name):
                 yield name, values
                 if name in known:
                     found = (problem_with(name, end, known, f"[tune.{kind}] ") for end in values.ends)
-                    self.problems += [problem for problem in found if problem]
+                    for problem in filter(None, found):
+                        self.add(problem, kind, name)
 
     def samplers(self) -> Iterator[tuple[str, dict[str, Values]]]:
         choices = [combination.sampler for combination in self.combinations]
         known = {name for choice in choices for name in (choice.short_name, choice.label)}
         for name, table in self.table("tune.sampler", self.content.get("sampler", {})).items():
             if known and name not in known:
-                self.problems.append(f"unknown sampler {name!r} in [tune.sampler]: {did_you_mean(name, known)}")
+                self.add(f"unknown sampler {name!r} in [tune.sampler]: {did_you_mean(name, known)}", "sampler", name)
             own = self.table(f"tune.sampler.{name}", table)
-            found = {key: self.values(f"{key} in [tune.sampler.{name}]", value) for key, value in own.items()}
+            found = {key: self.values(value, "sampler", name, key) for key, value in own.items()}
             yield name, {key: values for key, values in found.items() if values}
 
-    def values(self, where: str, value: Any) -> Values | None:
+    def values(self, value: Any, *path: str) -> Values | None:
         try:
             return Values.read(value)
         except ValueError as error:
-            self.problems.append(f"{where} {error}.")
+            self.add(f"{path[-1]} in [tune.{'.'.join(path[:-1])}] {error}.", *path)
             return None

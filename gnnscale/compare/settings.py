@@ -6,7 +6,7 @@ The tables of a specification, the flags of ``gnnscale compare`` and the documen
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -125,7 +125,7 @@ BUDGET: dict[str, Setting] = {
 BUDGET_OF_RESULT = ("threads",)
 
 
-def problem_with(name: str, value: Any, settings: dict[str, Setting], where: str = "") -> str | None:
+def problem_with(name: str, value: Any, settings: Mapping[str, Setting], where: str = "") -> str | None:
     """Say in one sentence what is wrong with a value, or None where nothing is.
 
     Examples

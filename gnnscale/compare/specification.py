@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from gnnscale.compare.cases import KINDS, Case, names_of, read_cases, settle
+from gnnscale.compare.cases import KINDS, Case, names_of, only_for, read_cases, says_something, settle
+from gnnscale.compare.impossible import impossible
 from gnnscale.compare.names import did_you_mean
 from gnnscale.compare.parse import format_choice, parse_choice, parse_seeds, split_list, split_name
 from gnnscale.compare.plan import Choice, Combination
-from gnnscale.compare.settings import BUDGET, MODEL, PER_SAMPLER, TRAINING, problem_with
+from gnnscale.compare.settings import BUDGET, MODEL, PER_SAMPLER, TRAINING, Setting, problem_with
+from gnnscale.compare.source import Places, SpecificationError, override, read_toml
 from gnnscale.data import dataset_names
 from gnnscale.nn import MODELS
 from gnnscale.nn.models import settings_of
 from gnnscale.plugins import check_name, is_file_choice, offered, source_digest
 from gnnscale.samplers import SAMPLERS
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-
-class SpecificationError(ValueError):
-    """Everything that is wrong with a comparison, one sentence each in ``problems``."""
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = list(dict.fromkeys(problems))
-        super().__init__("\n".join(self.problems))
+__all__ = ["Specification", "SpecificationError", "read_specification"]
 
 
 @dataclass(frozen=True)
 class Specification:
-    """A comparison as asked for; :func:`read_specification` makes one, and refuses what cannot work."""
+    """A comparison as asked for; :func:`read_specification` makes one, and refuses what cannot work.
+
+    ``tune`` is the file's table of that name as it stands there. ``content`` is a specification file's content that
+    says the same without flags or defaults, and ``places`` tells where each key of it was given.
+    """
 
     datasets: list[Choice]
     models: list[Choice]
@@ -48,6 +43,9 @@ class Specification:
     out: Path
     data_dir: Path | None
     combinations: list[Combination] = field(default_factory=list)
+    tune: dict[str, Any] = field(default_factory=dict)
+    content: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    places: Places = field(default_factory=Places, compare=False, repr=False)
 
     def combinations_of(self, dataset: Choice) -> list[Combination]:
         """Those of one dataset, in the order of the models and samplers."""
@@ -76,7 +74,8 @@ def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specifica
     FileNotFoundError
         There is no such file.
     SpecificationError
-        The file is not TOML, or has unknown keys, wrong values or unknown names: all of them are listed.
+        The file is not TOML, or has unknown keys, wrong values, unknown names or combinations that cannot work: all of
+        them are listed, each with its line or flag.
 
     Examples
     --------
@@ -86,142 +85,155 @@ def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specifica
     (['full', 'gas'], [0, 1])
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    reader = _Reader(_read_toml(path) if path else {}, given, path)
-    specification = reader.read()
+    file, places = read_toml(path) if path else ({}, Places())
+    content, places = override(file, given, places)
+    reader = _Reader(content, places)
+    specification = reader.read(file, path.stem if path else None)
     if reader.problems:
         raise SpecificationError(reader.problems)
     return specification
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no specification {str(path)!r}; give the path of a TOML file.")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecificationError([f"{path} is not valid TOML: {error}."]) from None
-
-
 class _Reader:
     """Reads one specification, gathering problems instead of stopping at the first."""
 
-    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", "budget", *KINDS, "case")
+    KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", "budget", *KINDS, "case",
+            "tune")  # fmt: skip
 
-    def __init__(self, file: dict[str, Any], flags: dict[str, Any], path: Path | None) -> None:
-        self.file, self.flags, self.path = file, flags, path
+    def __init__(self, content: dict[str, Any], places: Places) -> None:
+        self.content, self.places = content, places
         self.known = {"dataset": set(dataset_names()), "model": set(MODELS), "sampler": {*SAMPLERS, *offered()}}
         self.problems: list[str] = []
-        self.problems += [f"unknown key {key!r}: {did_you_mean(key, self.KEYS)}" for key in file
-                          if key not in self.KEYS]  # fmt: skip
 
-    def read(self) -> Specification:
+    def problem(self, sentence: str, *path: str | int) -> None:
+        """Note what is wrong with a key."""
+        self.problems.append(self.places.of(*path) + sentence)
+
+    def read(self, file: Mapping[str, Any], name: str | None) -> Specification:
+        """Read everything. ``file`` is the content before flags, and ``name`` the file's."""
+        for key in self.content:
+            if key not in self.KEYS:
+                self.problem(f"unknown key {key!r}: {did_you_mean(key, self.KEYS)}", key)
         choices = {kind: self.choices(kind) for kind in KINDS}
-        training, seeds = self.training(), self.seeds()
-        cases = self.cases(choices)
+        training, seeds, budget = self.training(), self.seeds(), self.settings("budget", BUDGET)
+        cases = self.cases(choices, file)
+        places = self.places_of_training()
         combinations = [
-            settle(dict(zip(KINDS, three, strict=True)), training, seeds, cases, self.flags)
+            settle(dict(zip(KINDS, three, strict=True)), training, seeds, cases, places)
             for three in product(*choices.values())
         ]
+        if not self.problems:  # what is not understood cannot be said to be impossible
+            self.problems += impossible(combinations, budget, self.places)
         datasets, models, samplers = choices.values()
+        default = Path("runs") / (name or "-".join(dataset.label for dataset in datasets) or "compare")
+        out, data_dir = self.out(default), self.folder("data_dir")
+        self.fill_in(models, seeds, training, out)
         return Specification(
-            datasets, models, samplers, seeds, training, self.budget(), self.out(datasets), self.folder("data_dir"),
-            combinations,
+            datasets, models, samplers, seeds, training, budget, out, data_dir, combinations,
+            self.table("tune"), self.content, self.places,
         )  # fmt: skip
 
-    def cases(self, choices: dict[str, list[Choice]]) -> list[Case]:
-        known = {kind: {name for choice in some for name in names_of(choice)} for kind, some in choices.items()}
+    def cases(self, choices: dict[str, list[Choice]], file: Mapping[str, Any]) -> list[Case]:
+        compared = {kind: {name for choice in some for name in names_of(choice)} for kind, some in choices.items()}
+        known = {kind: set(names) for kind, names in compared.items()}
         # A flag may leave out what a case is for, as it may what [sampler.gas] is for.
         for kind in KINDS:
-            if kind + "s" in self.flags:
-                whole = _Reader(self.file, {}, self.path)
-                listed = whole.choices(kind) if kind != "dataset" or "datasets" in self.file else []
+            if (kind + "s",) in self.places.flags:
+                whole = _Reader(dict(file), self.places)
+                listed = whole.choices(kind) if kind != "dataset" or "datasets" in file else []
                 known[kind] |= {name for choice in listed for name in names_of(choice)} or self.known[kind]
-        return read_cases(
-            self.file.get("case", []), known, choices["model"], self.problem_with_signature, self.problems
+        for number, table in enumerate(file["case"] if isinstance(file.get("case"), list) else []):
+            if isinstance(table, dict) and not says_something(table):
+                self.problem("this case says nothing; give it seeds, train, model or sampler, or take it out.",
+                             "case", number)  # fmt: skip
+        cases = read_cases(
+            self.content.get("case", []), known, choices["model"], self.unknown_settings, self.problem, self.places
         )
-
-    def check(self, name: str, value: Any, settings: Any, where: str = "") -> None:
-        if problem := problem_with(name, value, settings, where):
-            self.problems.append(problem)
+        if "case" in self.content and not self.problems:
+            self.content["case"] = only_for(compared, self.content["case"])
+        return cases
 
     def table(self, *keys: str) -> dict[str, Any]:
-        """The file's table under these keys; empty where it has none."""
-        table: Any = self.file
-        for key in keys:
+        """The table under these keys; empty where there is none."""
+        table: Any = self.content
+        for number, key in enumerate(keys, 1):
             table = table.get(key, {})
             if not isinstance(table, dict):
-                name = ".".join(keys)
-                self.problems.append(f"{name} is {table!r}; it must be a table, headed by [{name}].")
+                name = ".".join(keys[:number])
+                self.problem(f"{name} is {table!r}; it must be a table, headed by [{name}].", *keys[:number])
                 return {}
         return table
 
-    def training(self) -> dict[str, Any]:
-        table = self.table("train")
-        for name in table:
-            if name == "threads":
-                self.problems.append("threads stands in [budget] now, and no more in [train]; move it there.")
-            elif name not in TRAINING or name == "epochs":
-                known = [name for name in TRAINING if name != "epochs"]
-                self.problems.append(f"unknown key {name!r} in [train]: {did_you_mean(name, known)}")
-        top = {"epochs": self.file["epochs"]} if "epochs" in self.file else {}
-        values = {name: setting.default for name, setting in TRAINING.items()}
-        chosen = {**table, **top, **{name: self.flags[name] for name in TRAINING if name in self.flags}}
-        for name in TRAINING:
-            if name in chosen:
-                values[name] = chosen[name]
-                self.check(name, chosen[name], TRAINING)
-        return values
+    def check(self, name: str, value: Any, settings: Mapping[str, Setting], *path: str | int) -> None:
+        if problem := problem_with(name, value, settings):
+            self.problem(problem, *path)
 
-    def budget(self) -> dict[str, Any]:
-        table = self.table("budget")
-        self.problems += [f"unknown key {name!r} in [budget]: {did_you_mean(name, BUDGET)}"
-                          for name in table if name not in BUDGET]  # fmt: skip
-        chosen = {**table, **{name: self.flags[name] for name in BUDGET if name in self.flags}}
-        for name in BUDGET:
-            if name in chosen:
-                self.check(name, chosen[name], BUDGET)
-        return {name: chosen.get(name, setting.default) for name, setting in BUDGET.items()}
+    def settings(self, key: str, settings: Mapping[str, Setting]) -> dict[str, Any]:
+        """The values of a table of settings, defaults included."""
+        table = self.table(key)
+        for name, value in table.items():
+            if name in settings:
+                self.check(name, value, settings, key, name)
+            elif (key, name) == ("train", "threads"):
+                self.problem("threads stands in [budget] now, and no more in [train]; move it there.", key, name)
+            else:
+                self.problem(f"unknown key {name!r} in [{key}]: {did_you_mean(name, settings)}", key, name)
+        return {name: table.get(name, setting.default) for name, setting in settings.items()}
+
+    def training(self) -> dict[str, Any]:
+        epochs = self.content.get("epochs", TRAINING["epochs"].default)
+        self.check("epochs", epochs, TRAINING, "epochs")
+        others = {name: setting for name, setting in TRAINING.items() if name != "epochs"}
+        return {"epochs": epochs, **self.settings("train", others)}
+
+    def places_of_training(self) -> dict[str, str]:
+        given = {name: self.places.of("train", name) for name in self.table("train")}
+        return {**given, "epochs": self.places.of("epochs")} if "epochs" in self.content else given
 
     def seeds(self) -> list[int]:
         try:
-            return parse_seeds(self.flags.get("seeds", self.file.get("seeds", 1)))
+            return parse_seeds(self.content.get("seeds", 1))
         except ValueError as error:
-            self.problems.append(str(error))
+            self.problem(str(error), "seeds")
             return []
 
     def folder(self, key: str) -> Path | None:
-        value = self.flags.get(key, self.file.get(key))
-        if value is None or (isinstance(value, (str, Path)) and str(value)):
+        value = self.content.get(key)
+        if value is None or (isinstance(value, str) and value):
             return None if value is None else Path(value)
-        self.problems.append(f"{key} is {value!r}; it must be the path of a folder.")
+        self.problem(f"{key} is {value!r}; it must be the path of a folder.", key)
         return None
 
-    def out(self, datasets: list[Choice]) -> Path:
-        name = self.path.stem if self.path else "-".join(dataset.label for dataset in datasets)
-        out = self.folder("out") or Path("runs") / (name or "compare")
-        if out.exists() and not out.is_dir():
-            self.problems.append(f"out is {str(out)!r}, which is a file; it must be the path of a folder.")
+    def out(self, default: Path) -> Path:
+        out = self.folder("out") or default
+        there = next((path for path in (out, *out.absolute().parents) if path.exists()), Path("/"))
+        if not there.is_dir():
+            part = "which" if there == out else f"and {str(there)!r}"
+            self.problem(f"out is {str(out)!r}, {part} is a file; it must be the path of a folder.", "out")
+        elif not os.access(there, os.W_OK | os.X_OK):
+            self.problem(f"out is {str(out)!r}, and you may not write to {str(there)!r}; name another folder.", "out")
         return out
 
     def choices(self, kind: str) -> list[Choice]:
         key = kind + "s"
-        value = self.flags.get(key, self.file.get(key))
+        value = self.content.get(key)
         if value is None:
             if kind == "dataset":
-                self.problems.append("no dataset is given: use --dataset, or datasets = [...] in a file.")
+                self.problem("no dataset is given: use --dataset, or datasets = [...] in a file.", key)
                 return []
             value = ["gcn"] if kind == "model" else list(SAMPLERS)
         if isinstance(value, str):
             try:
                 value = split_list(value)
             except ValueError as error:
-                self.problems.append(str(error))
+                self.problem(str(error), key)
                 return []
         if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-            self.problems.append(f"{key} is {value!r}; it must be a list of names.")
+            self.problem(f"{key} is {value!r}; it must be a list of names.", key)
             return []
+        self.content[key] = value
         self.check_tables(kind, value)
-        choices = [choice for text in value if (choice := self.choice(kind, text))]
+        choices = [choice for i, text in enumerate(value) if (choice := self.choice(kind, text, i))]
         return self.label(kind, choices)
 
     def check_tables(self, kind: str, texts: list[str]) -> None:
@@ -229,66 +241,74 @@ class _Reader:
         known = self.known[kind] | {split_name(text)[0] for text in texts}
         for name, value in self.table(kind).items():
             if kind == "model" and name in MODEL and not isinstance(value, dict):
-                self.check(name, value, MODEL, "[model] ")
+                self.check(name, value, MODEL, kind, name)
             elif name not in known and not (kind == "sampler" and is_file_choice(name)):
-                self.problems.append(f"unknown {kind} {name!r} in [{kind}.{name}]: {did_you_mean(name, known)}")
+                self.problem(f"unknown {kind} {name!r} in [{kind}.{name}]: {did_you_mean(name, known)}", kind, name)
 
-    def choice(self, kind: str, text: str) -> Choice | None:
+    def choice(self, kind: str, text: str, number: int) -> Choice | None:
         """A choice, labelled as it was written."""
+        here = (kind + "s", number)
         try:
             is_file = kind == "dataset" and Path(text).exists()
             name, own = (text, {}) if is_file else parse_choice(text)
-        except ValueError as error:
-            self.problems.append(f"{kind} {error}")
+        except (ValueError, OSError) as error:  # such as a name that is too long for a file's
+            self.problem(f"{kind} {error}", *here)
             return None
         is_path = _is_path(name) if kind == "dataset" else kind == "sampler" and is_file_choice(name)
         if name not in self.known[kind] and not is_path:
-            self.problems.append(f"unknown {kind} {name!r}: {did_you_mean(name, self.known[kind])}")
+            self.problem(f"unknown {kind} {name!r}: {did_you_mean(name, self.known[kind])}", *here)
             return None
-        # Flags override the file; what stands in brackets is the most specific and overrides both.
+        # What stands in brackets is the most specific, and overrides tables and flags.
         arguments = dict(self.table(kind, name)) if name in self.table(kind) else {}
+        paths: dict[str, tuple[str | int, ...]] = {key: (kind, name, key) for key in arguments}
         if kind == "model":
             shared = {key: value for key, value in self.table("model").items() if key in MODEL}
+            paths = {**{key: (kind, key) for key in shared}, **paths}
             defaults = {key: setting.default for key, setting in MODEL.items()}
             # Two layers of APPNP or GCNII would be other models than those of the papers.
             defaults["layers"] = settings_of(MODELS[name])["num_layers"]
-            flags = {key: self.flags[key] for key in MODEL if key in self.flags}
-            arguments = {**defaults, **shared, **arguments, **flags}
-            self.check_arguments(name, {**arguments, **own}, MODEL)
-            self.problems += self.problem_with_signature(name, {**arguments, **own})
-        if kind == "sampler" and "num_layers" in {**arguments, **own}:
-            self.problems.append(f"sampler {name} has no setting 'num_layers': it follows from the model's layers.")
-        if kind == "dataset" and "split" in {**arguments, **own}:
-            self.problems.append(f"dataset {name} has no setting 'split': the split follows from the seed.")
-        if kind == "sampler":
-            arguments = {key: value for key, value in arguments.items()
-                         if key not in PER_SAMPLER or key not in self.flags}  # fmt: skip
-            self.check_arguments(name, {**arguments, **own}, {key: TRAINING[key] for key in PER_SAMPLER})
-        choice = Choice(name, {**arguments, **own}, format_choice(name, own), brackets=own)
-        return self.located(choice) if kind == "sampler" else choice
+            arguments = {**defaults, **shared, **arguments}
+        arguments, paths = {**arguments, **own}, {**paths, **dict.fromkeys(own, here)}
+        for key, sentence in self.problems_with_arguments(kind, name, arguments):
+            if paths[key] != (kind, key):  # [model] is checked once for all models
+                self.problem(sentence, *paths[key])
+        choice = Choice(
+            name, arguments, format_choice(name, own), brackets=own, place=self.places.of(*here),
+            places={key: self.places.of(*path) for key, path in paths.items()},
+        )  # fmt: skip
+        return self.located(choice, here) if kind == "sampler" else choice
 
-    def located(self, sampler: Choice) -> Choice | None:
+    def problems_with_arguments(self, kind: str, name: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
+        """Arguments that a choice cannot have, each with a sentence."""
+        own = {"dataset": {}, "model": MODEL, "sampler": {key: TRAINING[key] for key in PER_SAMPLER}}[kind]
+        found = [(key, problem) for key, value in arguments.items() if key in own
+                 if (problem := problem_with(key, value, own, f"{name}: "))]  # fmt: skip
+        if kind == "model":
+            found += self.unknown_settings(name, arguments)
+        elif kind == "sampler" and "num_layers" in arguments:
+            found.append(("num_layers", f"sampler {name} has no setting 'num_layers': it follows from the model's "
+                                        "layers."))  # fmt: skip
+        elif kind == "dataset" and "split" in arguments:
+            found.append(("split", f"dataset {name} has no setting 'split': the split follows from the seed."))
+        return found
+
+    def located(self, sampler: Choice, here: tuple[str | int, ...]) -> Choice | None:
         """The sampler with the place and the digest of its file. No code of others runs here, only in the cells."""
         try:
             check_name(sampler.name)
             digest = source_digest(sampler.name)
         except (ValueError, OSError) as error:
-            self.problems.append(f"{error}.")
+            self.problem(f"{error}.", *here)
             return None
         if not is_file_choice(sampler.name):
             return replace(sampler, digest=digest)
         path, _, class_name = sampler.name.rpartition(":")
         return replace(sampler, name=f"{Path(path).resolve()}:{class_name}", digest=digest)
 
-    def check_arguments(self, name: str, arguments: dict[str, Any], settings: Any) -> None:
-        for key, value in arguments.items():
-            if key in settings:
-                self.check(key, value, settings, f"{name}: ")
-
-    def problem_with_signature(self, name: str, arguments: dict[str, Any]) -> list[str]:
-        """A sentence for each argument that the model's constructor does not know."""
+    def unknown_settings(self, name: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
+        """Arguments that the model's constructor does not know, each with a sentence."""
         known = set(MODEL) | (set(settings_of(MODELS[name])) - {"num_layers"})
-        return [f"model {name} has no setting {key!r}: {did_you_mean(key, known)}"
+        return [(key, f"model {name} has no setting {key!r}: {did_you_mean(key, known)}")
                 for key in arguments if key not in known]  # fmt: skip
 
     def label(self, kind: str, choices: list[Choice]) -> list[Choice]:
@@ -302,10 +322,29 @@ class _Reader:
             unique = (names[i] for names in (plain, detailed) if names.count(names[i]) == 1)
             labelled.append(replace(choice, label=next(unique, choice.label)))
         counts = Counter(choice.label for choice in labelled)
+        last = {choice.label: choice.place for choice in labelled}
         self.problems += [
-            f"{kind} {label} is given {count} times; give each once." for label, count in counts.items() if count > 1
-        ]
+            f"{last[label]}{kind} {label} is given {count} times; give each once."
+            for label, count in counts.items() if count > 1
+        ]  # fmt: skip
         return labelled
+
+    def fill_in(self, models: list[Choice], seeds: list[int], training: dict[str, Any], out: Path) -> None:
+        """Write the defaults into the content, so that it says all by itself."""
+        if self.problems:
+            return
+        self.content.update(seeds=seeds, epochs=training["epochs"], out=str(out))
+        train = self.content.setdefault("train", {})
+        for name, value in training.items():
+            if value is not None and name != "epochs":
+                train.setdefault(name, value)
+        shared = self.content.setdefault("model", {})
+        if "layers" not in shared:
+            for model in models:
+                shared.setdefault(model.name, {}).setdefault("layers", settings_of(MODELS[model.name])["num_layers"])
+        for name, setting in MODEL.items():
+            if name != "layers":
+                shared.setdefault(name, setting.default)
 
 
 def _is_path(text: str) -> bool:

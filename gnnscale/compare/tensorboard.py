@@ -48,7 +48,7 @@ class TensorBoard(Display):
     def begin(self, cells: list[Cell], found: list[pd.DataFrame | None], jobs: int) -> None:
         """Write the cells that were finished earlier."""
         for cell, rows in zip(cells, found, strict=True):
-            if rows is not None and not list(self._place(cell).glob("events.*")):
+            if rows is not None:
                 self.end(cell, rows)
 
     def cell(self, cell: Cell) -> None:
@@ -63,7 +63,9 @@ class TensorBoard(Display):
         """Write a cell's settings and what it came to."""
         run = self._runs.pop(cell.file_name, None)
         if run is None:
-            # It was finished earlier, or by another runner.
+            # It was finished earlier, or by another runner, which may have written it.
+            if list(self._place(cell).glob("events.*")):
+                return
             started = rows["started"].iloc[0]
             run = _Run(self._place(cell), started.timestamp() if pd.notna(started) else 0.0)
             for point in rows[rows["epoch"] > 0].to_dict("records"):
@@ -88,7 +90,8 @@ class _Run:
 
     def point(self, point: dict[str, Any]) -> None:
         """Write a point."""
-        step = int(point.get("steps") or point["epoch"])
+        steps = point.get("steps")
+        step = int(steps if steps and not math.isnan(steps) else point["epoch"])
         time = self._started + point["train_seconds"]
         values = {name: point[name] for name in _CURVES}
         values["epoch"] = point["epoch"]

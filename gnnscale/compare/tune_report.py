@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from rich.table import Table
 from gnnscale.compare.display import Display
 from gnnscale.compare.plan import Cell
 from gnnscale.compare.results import write_whole
+from gnnscale.compare.specification import Specification
 from gnnscale.compare.tune import Study, Trial
+from gnnscale.compare.written import write_specification
 
 
 class TuneDisplay(Display):
@@ -128,10 +131,19 @@ def trials_frame(studies: Iterable[Study]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_trials(studies: Iterable[Study], path: Path) -> None:
-    """Write :func:`trials_frame` as CSV; the file appears whole or not at all."""
-    frame = trials_frame(studies)
+def write_trials(studies: Iterable[Study], folder: Path) -> Path:
+    """Write :func:`trials_frame` as trials.csv; the file appears whole or not at all."""
+    frame, path = trials_frame(studies), folder / "trials.csv"
     write_whole(path, lambda temporary: frame.to_csv(temporary, index=False))
+    return path
+
+
+def write_tuned(specification: Specification, studies: Iterable[Study], folder: Path) -> Path:
+    """Write tuned.toml: the comparison with the best settings of each combination, ready for ``gnnscale compare``."""
+    path = folder / "tuned.toml"
+    content = {key: value for key, value in specification.content.items() if key != "tune"}
+    write_specification(replace(specification, content=content), path, cases_of(studies))
+    return path
 
 
 def cases_of(studies: Iterable[Study]) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from gnnscale.compare.cell import build_model
+from gnnscale.compare.build import build_model
 from gnnscale.compare.endings import describe
 from gnnscale.compare.settings import PER_SAMPLER
 from gnnscale.compare.specification import Specification, SpecificationError, read_specification

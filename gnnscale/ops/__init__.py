@@ -8,6 +8,7 @@ from gnnscale.ops.attention import attend, attend_edges
 from gnnscale.ops.dropout import dropout
 from gnnscale.ops.extremes import extremes
 from gnnscale.ops.gather import gather_rows
+from gnnscale.ops.huge_pages import use_huge_pages
 from gnnscale.ops.sampling import Hop, sample_labor, sample_neighbors
 from gnnscale.ops.sparse import spmm, transpose_csr
 from gnnscale.ops.sparse_rows import SparseMatrix, multiply_rows
@@ -27,4 +28,5 @@ __all__ = [
     "sample_neighbors",
     "spmm",
     "transpose_csr",
+    "use_huge_pages",
 ]

@@ -63,7 +63,7 @@ def gather_rows(source: Tensor, index: Tensor, out: Tensor | None = None, *, num
     if out is None:
         shape = (count, *source.shape[1:])
         if native is not None and math.prod(shape) * source.element_size() >= _POOLED_BYTES:
-            rows = native.gather_new_rows(_as_bytes(source.detach()), index, threads)
+            rows = native.gather_new_rows(as_bytes(source.detach()), index, threads)
             return rows.view(source.dtype).view(shape)
         out = source.new_empty(shape)
     else:
@@ -81,11 +81,11 @@ def gather_rows(source: Tensor, index: Tensor, out: Tensor | None = None, *, num
     if native is None:
         reference.gather_rows(source.detach(), index, out)
     else:
-        native.gather_rows(_as_bytes(source.detach()), index, _as_bytes(out), threads)
+        native.gather_rows(as_bytes(source.detach()), index, as_bytes(out), threads)
     return out
 
 
-def _as_bytes(rows: Tensor) -> Tensor:
+def as_bytes(rows: Tensor) -> Tensor:
     """View rows of any shape and dtype as a matrix of bytes."""
     width = rows[0].numel() if len(rows) else 0
     return rows.view(len(rows), width).view(torch.uint8)

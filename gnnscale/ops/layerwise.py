@@ -107,7 +107,9 @@ def draw_in_succession(chance: Tensor, size: int, *, key: int) -> Tensor:
     return (reference if native is None else native).draw_in_succession(chance, size, operator.index(key))
 
 
-def draw_with_replacement(cumulative: Tensor, size: int, *, key: int) -> tuple[Tensor, Tensor]:
+def draw_with_replacement(
+    cumulative: Tensor, size: int, *, key: int, guide: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Draw positions independently, each in proportion to its chance.
 
     Parameters
@@ -118,6 +120,8 @@ def draw_with_replacement(cumulative: Tensor, size: int, *, key: int) -> tuple[T
         Number of draws.
     key : int
         In [0, 2**64).
+    guide : Tensor, optional
+        What `guide_of` gives for these sums: it saves most of the search, where there are many draws of the same sums.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def draw_with_replacement(cumulative: Tensor, size: int, *, key: int) -> tuple[T
     Raises
     ------
     TypeError
-        If `cumulative` is not float64, or a number is no integer.
+        If `cumulative` is not float64, `guide` is not int64, or a number is no integer.
     ValueError
         If `size` is negative.
 
@@ -139,8 +143,91 @@ def draw_with_replacement(cumulative: Tensor, size: int, *, key: int) -> tuple[T
     ([1, 3], 100)
     """
     check_vector("cumulative", cumulative, torch.float64)
-    size = _check_size(size)
-    return (reference if native is None else native).draw_with_replacement(cumulative, size, operator.index(key))
+    if guide is not None:
+        check_vector("guide", guide, torch.int64)
+    size, key = _check_size(size), operator.index(key)
+    return (reference if native is None else native).draw_with_replacement(cumulative, size, key, guide)
+
+
+def guide_of(cumulative: Tensor) -> Tensor:
+    """Where to look for a draw, found once for many draws (the guide table of Chen and Asau, 1974).
+
+    Parameters
+    ----------
+    cumulative : Tensor
+        (n,) float64: the sums of the chances up to each one.
+
+    Returns
+    -------
+    Tensor
+        (2^b + 1,) int64, with 4 to 8 sums between two entries on average, which is a cache line: entry j is the first
+        position whose sum exceeds j / 2^b of the total.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `cumulative` is not a vector of float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cumulative = torch.ones(1000).double().cumsum(0)
+    >>> guide_of(cumulative)[:3].tolist()
+    [0, 7, 15]
+    >>> positions, counts = draw_with_replacement(cumulative, 10, key=0, guide=guide_of(cumulative))
+    >>> torch.equal(positions, draw_with_replacement(cumulative, 10, key=0)[0])
+    True
+    """
+    check_vector("cumulative", cumulative, torch.float64)
+    if not len(cumulative):
+        return torch.zeros(2, dtype=torch.int64)
+    buckets = 2 ** max(len(cumulative).bit_length() - 3, 0)
+    points = torch.arange(buckets + 1, dtype=torch.float64) / buckets * cumulative[-1]
+    return torch.searchsorted(cumulative, points, right=True)
+
+
+def fill_rows(indptr: Tensor, values: Tensor, totals: Tensor, *, weight: Tensor | None = None) -> Tensor:
+    """Scale the values of each row so that they add up to its total, each counted by its weight.
+
+    Parameters
+    ----------
+    indptr : Tensor
+        (R + 1,) int32 or int64: where the values of each row stand.
+    values : Tensor
+        (E,) float64.
+    totals : Tensor
+        (R,) float32.
+    weight : Tensor, optional
+        (E,) float32; ones where absent.
+
+    Returns
+    -------
+    Tensor
+        (E,) float64; zeros in a row whose weighted sum is not above 0.
+
+    Raises
+    ------
+    TypeError
+        If a tensor has the wrong dtype.
+    ValueError
+        If lengths do not belong together, or `indptr` is no pointer array.
+
+    Examples
+    --------
+    >>> import torch
+    >>> fill_rows(torch.tensor([0, 2, 3]), torch.tensor([1.0, 3.0, 5.0]).double(), torch.tensor([8.0, 1.0]))
+    tensor([2., 6., 1.], dtype=torch.float64)
+    """
+    check_vector("indptr", indptr, torch.int32, torch.int64)
+    check_vector("values", values, torch.float64)
+    check_vector("totals", totals, torch.float32)
+    if len(indptr) != len(totals) + 1:
+        raise ValueError(f"indptr holds {len(indptr)} pointers; {len(totals)} totals need {len(totals) + 1}.")
+    if weight is not None:
+        check_vector("weight", weight, torch.float32)
+        if len(weight) != len(values):
+            raise ValueError(f"weight holds {len(weight)} values; it needs {len(values)}.")
+    return (reference if native is None else native).fill_rows(indptr, values, weight, totals)
 
 
 def _check_size(size: int) -> int:

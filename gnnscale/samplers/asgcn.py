@@ -95,6 +95,7 @@ class ASGCNSampler(LayerwiseSampler):
     """
 
     draws_ahead = False
+    needs_norm = True
 
     def __init__(self, sizes: Sequence[int], *, variance: float = 0.5, norm: str = "sym", seed: int = 0) -> None:
         super().__init__(sizes, norm)

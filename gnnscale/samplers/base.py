@@ -135,6 +135,9 @@ class Sampler:
     draws_ahead: ClassVar[bool] = True
     """Whether batches may be made ahead of the model; not if a draw depends on earlier steps."""
 
+    needs_norm: ClassVar[bool] = False
+    """Whether its layers refuse convolutions whose Â depends on the rows, as attention's does."""
+
     refresh: bool = False
     """Whether each evaluation of a training run rewrites the histories, which then counts as history time."""
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from gnnscale._dgl import dgl
 from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.checks import check_flag, check_per_layer
-from gnnscale.csc import CSC
+from gnnscale.csc import CSC, on_huge_pages
 from gnnscale.ops import Hop
-from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement, fill_rows, guide_of
 from gnnscale.ops.random import key_of
 from gnnscale.ops.subgraph import edges_from
 from gnnscale.samplers.base import Sample, Sampler
@@ -134,25 +134,29 @@ class FastGCNSampler(LayerwiseSampler):
 
     def __init__(self, sizes: Sequence[int], *, norm: str = "sym") -> None:
         super().__init__(sizes, norm)
-        self._prepared: tuple[CSC, Tensor, Tensor] | None = None
+        self._prepared: tuple[CSC, Tensor, Tensor, Tensor] | None = None
 
     def prepare(self, graph: dgl.DGLGraph, indices: Tensor, batch_size: int) -> None:
         self._probabilities(CSC.of(graph))
 
-    def _probabilities(self, csc: CSC) -> tuple[Tensor, Tensor]:
-        """p of all nodes and its cumulative sums, float64, computed once a graph."""
+    def _probabilities(self, csc: CSC) -> tuple[Tensor, Tensor, Tensor]:
+        """p of all nodes and its cumulative sums, float64, and the guide to these, computed once a graph."""
         prepared = self._prepared
         if prepared is None or prepared[0] is not csc:
             sources, sums = squared_columns(csc, csc.nodes, squared_scales(csc, self.norm))
             columns = torch.zeros(csc.num_nodes, dtype=sums.dtype).index_copy_(0, sources, sums)
+            cumulative = on_huge_pages(columns.cumsum(0))
             # At once, because several threads may draw from a graph that was not prepared.
-            prepared = self._prepared = (csc, columns / columns.sum(), columns.cumsum(0))
+            prepared = self._prepared = (csc, columns / columns.sum(), cumulative, guide_of(cumulative))
         return prepared[1:]
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> DrawnLayer:
-        probability, cumulative = self._probabilities(csc)
-        drawn, counts = draw_with_replacement(cumulative, size, key=key)
-        return keep_drawn(csc, destinations, drawn, counts / (size * probability[drawn]), self.num_threads)
+        probability, cumulative, guide = self._probabilities(csc)
+        drawn, counts = draw_with_replacement(cumulative, size, key=key, guide=guide)
+        layer = keep_drawn(csc, destinations, drawn, counts, self.num_threads)
+        # Of the few nodes that an edge leaves: the others' probabilities would be read at random for nothing.
+        layer.importance = layer.importance / (size * probability[layer.nodes[layer.hop.indices]])
+        return layer
 
 
 class LADIESSampler(LayerwiseSampler):
@@ -220,7 +224,7 @@ class LADIESSampler(LayerwiseSampler):
         importance = succession_weights(chance, drawn) if self.debias else chance[drawn].reciprocal()
         layer = keep_drawn(csc, destinations, candidates[drawn], importance, self.num_threads)
         if not self.debias:
-            layer.importance = fill_rows(csc, destinations, layer)
+            layer.importance = full_rows(csc, destinations, layer)
         return layer
 
 
@@ -252,17 +256,18 @@ def squared_scales(csc: CSC, norm: str) -> Scales:
     """
 
     def inverse(degree: Tensor) -> Tensor:
-        return degree.double().masked_fill(degree == 0, 1.0).reciprocal()
+        return on_huge_pages(degree.double().masked_fill(degree == 0, 1.0).reciprocal())
 
     if norm == "sym":
-        both = ((csc.degree if csc.loops is None else csc.degree - csc.loops).double() + 1).reciprocal()
+        others = csc.degree if csc.loops is None else csc.degree - csc.loops
+        both = on_huge_pages((others.double() + 1).reciprocal())
         return both, both
     if norm == "sum":
         return None, None
     if norm == "mean":
-        return inverse(csc.degree).square(), None
+        return inverse(csc.degree).square_(), None
     if norm == "left":
-        return None, inverse(csc.out_degree).square()
+        return None, inverse(csc.out_degree).square_()
     return inverse(csc.degree), inverse(csc.out_degree if norm == "both" else csc.degree)
 
 
@@ -281,15 +286,13 @@ def keep_drawn(csc: CSC, destinations: Tensor, drawn: Tensor, importance: Tensor
     return DrawnLayer(nodes, hop, importance[origins], places)
 
 
-def fill_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
-    """The importance, scaled so that the drawn weights of each row add up to its in-degree; shape (E,)."""
-    hop = layer.hop
-    rows = torch.repeat_interleave(torch.arange(destinations.numel()), hop.indptr.diff())
-    weights = layer.importance if csc.weight is None else layer.importance * csc.weight[hop.positions]
-    drawn = torch.zeros(destinations.numel(), dtype=weights.dtype).index_add_(0, rows, weights)
-    # A row whose drawn edges all weigh nothing gets nothing.
-    scale = torch.where(drawn > 0, csc.degree[destinations] / drawn, 0.0)
-    return layer.importance * scale[rows]
+def full_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
+    """The importance, scaled so that the drawn weights of each row add up to its in-degree; shape (E,).
+
+    A row whose drawn edges all weigh nothing gets nothing.
+    """
+    weight = None if csc.weight is None else csc.weight[layer.hop.positions]
+    return fill_rows(layer.hop.indptr, layer.importance, csc.degree[destinations], weight=weight)
 
 
 def succession_weights(chance: Tensor, drawn: Tensor) -> Tensor:

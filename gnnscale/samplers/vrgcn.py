@@ -82,6 +82,7 @@ class VRGCNSampler(NeighborSampler):
     """
 
     default_per_layer = 1
+    needs_norm = True
     keeps_history = True
 
     def __init__(self, fanouts: Sequence[int], *, cvd: bool = True) -> None:

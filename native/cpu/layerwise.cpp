@@ -5,115 +5,187 @@
 #include <cmath>
 #include <stdexcept>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "check_nodes.h"
 #include "node_set.h"
+#include "prefetch.h"
 #include "random.h"
 
 namespace gnnscale {
 namespace {
 
-// Edges relabelled at a time: few enough to stay in the processor's cache.
-constexpr size_t kChunk = 1 << 15;
-
-double scaled(double value, const double* factors, int64_t node) {
-    return factors == nullptr ? value : value * factors[node];
-}
-
-// Asks for the row pointers of destinations to come, and for the edges of nearer ones.
-template <class Index>
-void ask_ahead(const Csc<Index>& graph, Nodes destinations, int64_t i) {
-    const auto known = [&](int64_t at) {
-        return at < destinations.count && static_cast<uint64_t>(destinations.ids[at]) < uint64_t(graph.num_nodes);
-    };
-    if (known(i + 16)) __builtin_prefetch(graph.indptr + destinations.ids[i + 16]);
-    if (known(i + 4)) __builtin_prefetch(graph.indices + graph.indptr[destinations.ids[i + 4]]);
-}
+// Edges numbered at a time: few enough to stay in the processor's cache.
+constexpr int64_t kChunk = 1 << 15;
+// Rows whose edges are asked for before their turn, and how much of each: the processor sees where a longer row goes.
+constexpr int64_t kRowsAhead = 8;
+constexpr int64_t kBytesAhead = 256;
+constexpr int64_t kDrawsAhead = 16;
 
 template <class Index, class Local>
 class ColumnSums {
   public:
     ColumnSums(const Csc<Index>& graph, Nodes destinations, const Factors& factors)
-        : graph_(graph), destinations_(destinations), factors_(factors), sources_(graph.num_nodes) {}
+        : graph_(graph), destinations_(destinations), factors_(factors), sources_(graph.num_nodes),
+          rows_(destinations.count), values_(factors.rows ? destinations.count : 0) {}
 
     Columns run() {
+        find_rows();
         for (int64_t row = 0; row < destinations_.count;) row = add(row);
-        Columns columns{sources_.copy(), Buffer<double>(sources_.size())};
-        for (int64_t i = 0; i < sources_.size(); ++i) {
-            if (factors_.columns && i + kAhead < sources_.size())
-                __builtin_prefetch(factors_.columns + columns.sources[i + kAhead]);
-            columns.sums[i] = scaled(sums_[i], factors_.columns, columns.sources[i]);
+        const int64_t size = sources_.size();
+        sums_.resize(size);
+        Columns found{sources_.take(), std::move(sums_)};
+        if (factors_.columns == nullptr) return found;
+        for (int64_t i = 0; i < size; ++i) {
+            if (i + kAhead < size) __builtin_prefetch(factors_.columns + found.sources[i + kAhead]);
+            found.sums[i] *= factors_.columns[found.sources[i]];
         }
-        return columns;
+        return found;
     }
 
   private:
-    // Adds the edges of a few rows from `row` on; gives the row after them.
-    int64_t add(int64_t row) {
-        edges_.clear();
-        local_.clear();
-        for (; row < destinations_.count && local_.size() < kChunk; ++row) {
-            ask_ahead(graph_, destinations_, row);
-            const int64_t node = destinations_.ids[row];
-            check_node("destinations", row, node, graph_.num_nodes);
+    // Where the edges of the destinations stand, with all that is in the way of reading them one after the other.
+    void find_rows() {
+        int64_t total = 0, longest = 0;
+        for (int64_t i = 0; i < destinations_.count; ++i) {
+            if (i + kAhead < destinations_.count) {
+                const int64_t ahead = destinations_.ids[i + kAhead];
+                if (static_cast<uint64_t>(ahead) < static_cast<uint64_t>(graph_.num_nodes)) {
+                    __builtin_prefetch(graph_.indptr + ahead);
+                    if (factors_.rows) __builtin_prefetch(factors_.rows + ahead);
+                }
+            }
+            const int64_t node = destinations_.ids[i];
+            check_node("destinations", i, node, graph_.num_nodes);
             const int64_t start = graph_.indptr[node], stop = graph_.indptr[node + 1];
             check_row(graph_, node, start, stop);
-            for (int64_t e = start; e < stop; ++e) {
-                check_node("indices", e, graph_.indices[e], graph_.num_nodes);
-                local_.push_back(static_cast<Local>(graph_.indices[e]));
-            }
-            edges_.push_back({start, stop - start});
+            rows_[i] = {start, stop - start};
+            if (factors_.rows) values_[i] = factors_.rows[node];
+            total += stop - start;
+            longest = std::max(longest, stop - start);
         }
-        sources_.relabel(local_.data(), local_.size());
-        sums_.resize(sources_.size(), 0.0);
-        const Local* local = local_.data();
-        for (size_t i = 0; i < edges_.size(); ++i) {
-            const auto [start, degree] = edges_[i];
-            const double value = scaled(1.0, factors_.rows, destinations_.ids[row - edges_.size() + i]);
-            for (int64_t e = 0; e < degree; ++e) {
-                const double weight = factors_.weight == nullptr ? 1.0 : factors_.weight[start + e];
-                sums_[local[e]] += value * (weight * weight);
+        const int64_t most = std::min(total, graph_.num_nodes);
+        sources_.reserve(most);
+        sums_.resize(most);
+        local_.resize(std::min(total, kChunk + longest));
+    }
+
+    void ask_for(int64_t row) const {
+        if (row >= destinations_.count) return;
+        const auto [start, degree] = rows_[row];
+        const int64_t bytes = std::min(degree * int64_t{sizeof(Index)}, kBytesAhead);
+        prefetch(graph_.indices + start, bytes);
+        if (factors_.weight) prefetch(factors_.weight + start, bytes);
+    }
+
+    // Adds the edges of a few rows from `first` on; gives the row after them.
+    int64_t add(int64_t first) {
+        Local* local = local_.data();
+        int64_t size = 0, row = first;
+        for (; row < destinations_.count && size < kChunk; ++row) {
+            ask_for(row + kRowsAhead);
+            size += read(rows_[row], local + size);
+        }
+        const int64_t known = sources_.size();
+        sources_.relabel_reserved(local, size);
+        double* sums = sums_.data();
+        std::fill(sums + known, sums + sources_.size(), 0.0);
+        for (int64_t r = first; r < row; ++r) {
+            const auto [start, degree] = rows_[r];
+            const double value = factors_.rows ? values_[r] : 1.0;
+            if (factors_.weight) {
+                for (int64_t e = 0; e < degree; ++e) {
+                    const double weight = factors_.weight[start + e];
+                    sums[local[e]] += value * (weight * weight);
+                }
+            } else {
+                for (int64_t e = 0; e < degree; ++e) sums[local[e]] += value;
             }
             local += degree;
         }
         return row;
     }
 
+    // Copies a row's sources; gives their number. What is wrong among them is looked for afterwards.
+    int64_t read(Row row, Local* out) const {
+        const Index* sources = graph_.indices + row.start;
+        const auto limit = static_cast<uint64_t>(graph_.num_nodes);
+        bool wrong = false;
+        for (int64_t e = 0; e < row.degree; ++e) {
+            out[e] = static_cast<Local>(sources[e]);
+            wrong |= static_cast<uint64_t>(sources[e]) >= limit;
+        }
+        if (wrong)
+            for (int64_t e = 0; e < row.degree; ++e)
+                check_node("indices", row.start + e, sources[e], graph_.num_nodes);
+        return row.degree;
+    }
+
     const Csc<Index>& graph_;
     const Nodes destinations_;
     const Factors& factors_;
     NodeSet<Local> sources_;
-    std::vector<double> sums_;
-    std::vector<Row> edges_;
-    std::vector<Local> local_;
+    Buffer<Row> rows_;
+    Buffer<double> values_, sums_;  // a factor for each row; a sum for each source
+    Buffer<Local> local_;
 };
 
-// The positions not drawn yet that have a chance, and the cumulative chances.
-struct Left {
-    std::vector<int64_t> positions;
-    std::vector<double> chances, cumulative;
-    std::vector<bool> drawn;
-    double total = 0.0;
+// The first of increasing numbers above `point`; without branches, which nobody could predict.
+int64_t first_above(const double* numbers, int64_t count, double point) {
+    const double* from = numbers;
+    while (count > 1) {
+        const int64_t half = count / 2;
+        from += from[half - 1] > point ? 0 : half;
+        count -= half;
+    }
+    return from - numbers + (count == 1 && !(*from > point));
+}
 
-    void reserve(size_t size) {
-        positions.reserve(size);
-        chances.reserve(size);
-        cumulative.reserve(size);
+[[noreturn]] void throw_no_rows(int64_t num_edges) {
+    throw std::invalid_argument("indptr is no pointer array: it has to rise from 0 to the number of values (" +
+                                std::to_string(num_edges) + ").");
+}
+
+// Chances added up, of the positions that are left.
+class Left {
+  public:
+    Left(const double* chance, int64_t count) : chance_(chance), count_(count), cumulative_(count), drawn_(count) {
+        std::fill_n(drawn_.data(), count, false);
+        for (int64_t i = 0; i < count; ++i) {
+            if (!(chance[i] >= 0 && std::isfinite(chance[i])))
+                throw std::invalid_argument("chance[" + std::to_string(i) + "] is " + std::to_string(chance[i]) +
+                                            "; chances are finite and at least 0.");
+            possible_ += chance[i] > 0;
+        }
     }
-    void add(int64_t position, double chance) {
-        positions.push_back(position);
-        chances.push_back(chance);
-        total += chance;
-        cumulative.push_back(total);
+
+    int64_t possible() const { return possible_; }
+
+    // Leaves out what was drawn so far; nothing, added to a sum, does not change it.
+    void add_up() {
+        total_ = 0.0;
+        for (int64_t i = 0; i < count_; ++i) {
+            const double chance = drawn_[i] ? 0.0 : chance_[i];
+            cumulative_[i] = total_ += chance;
+            last_ = chance > 0 ? i : last_;
+        }
     }
-    void forget_drawn() {
-        Left kept;
-        kept.reserve(positions.size());
-        for (size_t i = 0; i < positions.size(); ++i)
-            if (!drawn[i]) kept.add(positions[i], chances[i]);
-        *this = std::move(kept);
+
+    // The position that a number in [0, 1) stands for; rounding can carry it to the total.
+    int64_t at(double number) const {
+        return std::min(first_above(cumulative_.data(), count_, number * total_), last_);
     }
+
+    // Whether this is the first time.
+    bool draw(int64_t position) { return !std::exchange(drawn_[position], true); }
+
+  private:
+    const double* chance_;
+    const int64_t count_;
+    Buffer<double> cumulative_;
+    Buffer<bool> drawn_;
+    double total_ = 0.0;
+    int64_t possible_ = 0, last_ = 0;
 };
 
 }  // namespace
@@ -125,58 +197,55 @@ Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& 
 }
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key) {
-    Left left;
-    left.reserve(count);
-    for (int64_t i = 0; i < count; ++i) {
-        if (!(chance[i] >= 0 && std::isfinite(chance[i])))
-            throw std::invalid_argument("chance[" + std::to_string(i) + "] is " + std::to_string(chance[i]) +
-                                        "; chances are finite and at least 0.");
-        if (chance[i] > 0) left.add(i, chance[i]);
-    }
-    const int64_t possible = left.positions.size();
-    Buffer<int64_t> drawn(std::min(size, possible));
-    if (possible <= size) {
-        std::copy(left.positions.begin(), left.positions.end(), drawn.data());
+    Left left(chance, count);
+    Buffer<int64_t> drawn(std::min(size, left.possible()));
+    int64_t m = 0;
+    if (left.possible() <= size) {
+        for (int64_t i = 0; i < count; ++i)
+            if (chance[i] > 0) drawn[m++] = i;
         return drawn;
     }
-    int64_t m = 0;
     for (uint64_t round = 0; m < size; ++round) {
-        if (round) left.forget_drawn();
-        const auto& cumulative = left.cumulative;
+        left.add_up();
         const uint64_t state = fold(key, round);
-        left.drawn.assign(left.positions.size(), false);
         for (int64_t i = 0, draws = 2 * (size - m) + 32; i < draws && m < size; ++i) {
-            const double point = uniform(fold(state, i)) * left.total;
-            int64_t at = std::upper_bound(cumulative.begin(), cumulative.end(), point) - cumulative.begin();
-            // Rounding can carry a point to the total.
-            at = std::min<int64_t>(at, cumulative.size() - 1);
-            if (left.drawn[at]) continue;
-            left.drawn[at] = true;
-            drawn[m++] = left.positions[at];
+            const int64_t position = left.at(uniform(fold(state, i)));
+            if (left.draw(position)) drawn[m++] = position;
         }
     }
     return drawn;
 }
 
-Counted draw_with_replacement(const double* cumulative, int64_t count, int64_t size, uint64_t key) {
+Counted draw_with_replacement(const Cumulative& chances, int64_t size, uint64_t key) {
+    const double* cumulative = chances.sums;
+    const int64_t* guide = chances.guide;
+    const int64_t count = chances.count, buckets = chances.buckets;
     if (count == 0 || !(cumulative[count - 1] > 0)) return {};
     const double total = cumulative[count - 1];
     const int64_t last = std::lower_bound(cumulative, cumulative + count, total) - cumulative;
-    std::vector<int64_t> draws(size);
-    std::vector<double> points(size);
-    for (int64_t i = 0; i < size; ++i) points[i] = uniform(fold(key, i)) * total;
-    // In order, neighbouring searches read the same memory.
-    std::sort(points.begin(), points.end());
-    const double* from = cumulative;
-    for (int64_t i = 0; i < size; ++i) {
-        from = std::upper_bound(from, cumulative + count, points[i]);
-        draws[i] = std::min<int64_t>(from - cumulative, last);
-    }
+    Buffer<double> numbers(size);
+    for (int64_t i = 0; i < size; ++i) numbers[i] = uniform(fold(key, i));
+    // In order, neighbouring searches read the same memory, and what is drawn comes as it is wanted.
+    std::sort(numbers.data(), numbers.data() + size);
+    const auto bucket = [&](int64_t i) {
+        return std::min(static_cast<int64_t>(numbers[i] * static_cast<double>(buckets)), buckets - 1);
+    };
+    const auto known = [&](int64_t at) { return std::clamp<int64_t>(at, 0, count); };
     Counted counted{Buffer<int64_t>(size), Buffer<int64_t>(size)};
     int64_t distinct = 0;
     for (int64_t i = 0; i < size; ++i) {
-        if (distinct == 0 || counted.positions[distinct - 1] != draws[i]) {
-            counted.positions[distinct] = draws[i];
+        if (guide && i + 2 * kDrawsAhead < size) __builtin_prefetch(guide + bucket(i + 2 * kDrawsAhead));
+        if (guide && i + kDrawsAhead < size)
+            __builtin_prefetch(cumulative + known(guide[bucket(i + kDrawsAhead)]));
+        const double point = numbers[i] * total;
+        int64_t from = guide ? known(guide[bucket(i)]) : 0;
+        int64_t to = guide ? known(guide[bucket(i) + 1]) : count;
+        // A guide that is not that of these sums shows here.
+        if (from > to || (from > 0 && !(cumulative[from - 1] <= point)) || (to < count && !(cumulative[to] > point)))
+            from = 0, to = count;
+        const int64_t draw = std::min(from + first_above(cumulative + from, to - from, point), last);
+        if (distinct == 0 || counted.positions[distinct - 1] != draw) {
+            counted.positions[distinct] = draw;
             counted.counts[distinct++] = 0;
         }
         ++counted.counts[distinct - 1];
@@ -186,7 +255,25 @@ Counted draw_with_replacement(const double* cumulative, int64_t count, int64_t s
     return counted;
 }
 
+template <class Id>
+Buffer<double> fill_rows(const Rows<Id>& rows, const double* values, const float* weight, const float* totals) {
+    Buffer<double> filled(rows.num_edges);
+    if (rows.indptr[0] != 0 || static_cast<int64_t>(rows.indptr[rows.count]) != rows.num_edges)
+        throw_no_rows(rows.num_edges);
+    for (int64_t row = 0; row < rows.count; ++row) {
+        const int64_t start = rows.indptr[row], stop = rows.indptr[row + 1];
+        if (stop < start || stop > rows.num_edges) throw_no_rows(rows.num_edges);
+        double sum = 0.0;
+        for (int64_t e = start; e < stop; ++e) sum += weight ? values[e] * weight[e] : values[e];
+        const double scale = sum > 0 ? totals[row] / sum : 0.0;
+        for (int64_t e = start; e < stop; ++e) filled[e] = values[e] * scale;
+    }
+    return filled;
+}
+
 template Columns column_sums(const Csc<int32_t>&, Nodes, const Factors&);
 template Columns column_sums(const Csc<int64_t>&, Nodes, const Factors&);
+template Buffer<double> fill_rows(const Rows<int32_t>&, const double*, const float*, const float*);
+template Buffer<double> fill_rows(const Rows<int64_t>&, const double*, const float*, const float*);
 
 }  // namespace gnnscale

@@ -1,8 +1,7 @@
 #include "subgraph.h"
 
 #include <algorithm>
-#include <mutex>
-#include <numeric>
+#include <atomic>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -11,155 +10,138 @@
 
 #include "check_nodes.h"
 #include "member_map.h"
+#include "member_scan.h"
 #include "node_set.h"
 #include "parallel.h"
+#include "team.h"
 
 namespace gnnscale {
 namespace {
 
-constexpr int64_t kReadsPerThread = 32768;
-// Rows whose edges are asked for before their turn, and how much of each: the processor sees where a longer row goes.
-constexpr int64_t kRowsAhead = 8;
-constexpr int64_t kLinesAhead = 4;
-// Edges read before they are looked up: few enough to stay in the processor's cache.
-constexpr int64_t kChunk = 4096;
+// What a thread is worth starting for, in edges to be read.
+constexpr int64_t kReadsPerThread = 16384;
+// Destinations that a thread takes at once.
+constexpr int64_t kRows = 128;
+// How many edges, about, are asked for before their turn: as many lines as a processor can have under way, and some to
+// spare. Of a long row only the beginning, as the processor then sees where it goes.
+constexpr int64_t kEdgesAhead = 512;
+constexpr int64_t kLinesAhead = 16;
 
-// What one thread found in its rows, the first of which is `row`: places in the CSC arrays, and sources.
-template <class Index>
-struct Found {
-    int64_t row = 0;
-    int64_t size = 0;
-    Buffer<int64_t> positions;
-    Buffer<Index> sources;
-    Buffer<Index> read;  // what is looked through
-
-    void reserve(int64_t more) {
-        const int64_t capacity = positions.size();
-        if (size + more <= capacity) return;
-        const int64_t wanted = std::max(size + more, 2 * capacity + 1024);
-        positions.resize(wanted);
-        sources.resize(wanted);
-    }
-};
-
+// The edges are looked at twice: first each is marked that leaves one of the sources, a bit an edge, and counted; then
+// the marked ones are written where they belong, so that nothing has to be moved.
 template <class Index>
 class Search {
   public:
-    Search(const Csc<Index>& graph, Nodes destinations, Nodes sources, const char* name)
-        : graph_(graph), members_(graph.num_nodes) {
+    Search(const Csc<Index>& graph, Nodes destinations, Nodes sources, const char* name, int num_threads)
+        : graph_(graph),
+          destinations_(destinations),
+          members_(graph.num_nodes),
+          parts_(parts_for(expected_reads(), kReadsPerThread, num_threads)),
+          team_(parts_),
+          marks_(parts_),
+          blocks_((destinations.count + kRows - 1) / kRows) {
         members_.fill(sources.ids, sources.count, name);
-        find_rows(destinations);
     }
 
-    Hop run(int num_threads, int64_t narrow_limit) {
-        const int64_t count = starts_.size();
-        offsets_.assign(count + 1, 0);
-        // Threads share what is to be read: what is found is not known before.
-        run_rows(reads_.data(), count, parts_for(reads_[count], kReadsPerThread, num_threads),
-                 [&](int64_t begin, int64_t end) {
-                     Found<Index> found;
-                     found.row = begin;
-                     for (int64_t row = begin; row < end;) row = scan(row, end, found);
-                     std::lock_guard<std::mutex> lock(mutex_);
-                     found_.push_back(std::move(found));
-                 });
-        std::partial_sum(offsets_.begin(), offsets_.end(), offsets_.begin());
-        return offsets_[count] <= narrow_limit ? result<int32_t>() : result<int64_t>();
+    Hop run(int64_t narrow_limit) {
+        std::atomic<int> threads{0};
+        std::atomic<int64_t> next{0};
+        team_.run(parts_, [&] {
+            std::vector<uint64_t>& marks = marks_[threads.fetch_add(1)];
+            for (int64_t b; (b = next.fetch_add(1)) < static_cast<int64_t>(blocks_.size());) mark(b, marks);
+        });
+        int64_t found = 0;
+        for (Block& block : blocks_) block.first = std::exchange(found, found + block.first);
+        return found <= narrow_limit ? write<int32_t>(found) : write<int64_t>(found);
     }
 
   private:
-    void find_rows(Nodes destinations) {
-        starts_.resize(destinations.count);
-        reads_.resize(destinations.count + 1);
-        reads_[0] = 0;
-        for (int64_t i = 0; i < destinations.count; ++i) {
-            if (i + kAhead < destinations.count) {
-                const int64_t ahead = destinations.ids[i + kAhead];
-                if (ahead >= 0 && ahead < graph_.num_nodes) __builtin_prefetch(graph_.indptr + ahead);
-            }
-            const int64_t node = destinations.ids[i];
-            check_node("destinations", i, node, graph_.num_nodes);
-            const int64_t start = graph_.indptr[node], stop = graph_.indptr[node + 1];
-            check_row(graph_, node, start, stop);
-            starts_[i] = start;
-            reads_[i + 1] = reads_[i] + stop - start;
+    struct Block {
+        const std::vector<uint64_t>* marks;
+        size_t begin;   // among these
+        int64_t first;  // how many edges were found in it, and then in those before it
+    };
+
+    int64_t expected_reads() const {
+        const double mean = graph_.num_nodes ? double(graph_.num_edges) / graph_.num_nodes : 0;
+        return static_cast<int64_t>(destinations_.count * (1 + mean));
+    }
+
+    int64_t end_of(int64_t block) const { return std::min((block + 1) * kRows, destinations_.count); }
+
+    // Puts down where each row of the block begins, how many edges it has, and their marks.
+    void mark(int64_t number, std::vector<uint64_t>& marks) {
+        const int64_t begin = number * kRows, size = end_of(number) - begin;
+        Row rows[kRows];
+        find_rows(begin, size, rows);
+        blocks_[number] = {&marks, marks.size(), 0};
+        int64_t asked = 0, ahead = 0;  // edges asked for that are still to come, and the row after them
+        for (int64_t r = 0; r < size; ++r) {
+            for (; ahead < size && asked < kEdgesAhead; asked += rows[ahead++].degree) ask_for(rows[ahead]);
+            const auto [start, degree] = rows[r];
+            asked -= degree;
+            const size_t at = marks.size();
+            marks.resize(at + 2 + (degree + 63) / 64);
+            marks[at] = start;
+            marks[at + 1] = degree;
+            if (!mark_members(members_, graph_.num_nodes, graph_.indices + start, degree, &marks[at + 2]))
+                refuse(start, degree);
+            for (size_t word = at + 2; word < marks.size(); ++word)
+                blocks_[number].first += __builtin_popcountll(marks[word]);
         }
     }
 
-    int64_t degree(int64_t row) const { return reads_[row + 1] - reads_[row]; }
-
-    // Looks through a few rows from `row` on; gives the row after them. First the sources are copied, with nothing else
-    // that waits for memory, and then each is looked up.
-    int64_t scan(int64_t row, int64_t end, Found<Index>& found) {
-        int64_t stop = row, size = 0;
-        while (stop < end && size < kChunk) {
-            ask_for(stop + kRowsAhead, end);
-            const int64_t more = degree(stop);
-            if (size + more > static_cast<int64_t>(found.read.size())) found.read.resize(2 * (size + more) + kChunk);
-            std::copy_n(graph_.indices + starts_[stop], more, found.read.data() + size);
-            size += more;
-            ++stop;
+    void find_rows(int64_t begin, int64_t size, Row* rows) const {
+        const int64_t* nodes = destinations_.ids + begin;
+        for (int64_t i = 0; i < size; ++i) {
+            if (static_cast<uint64_t>(nodes[i]) < static_cast<uint64_t>(graph_.num_nodes))
+                __builtin_prefetch(graph_.indptr + nodes[i]);
         }
-        found.reserve(size);
-        const Index* read = found.read.data();
-        for (; row < stop; ++row) {
-            look_up(row, read, found);
-            read += degree(row);
+        for (int64_t i = 0; i < size; ++i) {
+            check_node("destinations", begin + i, nodes[i], graph_.num_nodes);
+            const int64_t start = graph_.indptr[nodes[i]], stop = graph_.indptr[nodes[i] + 1];
+            check_row(graph_, nodes[i], start, stop);
+            rows[i] = {start, stop - start};
         }
-        return stop;
     }
 
-    void ask_for(int64_t row, int64_t end) const {
-        if (row >= end) return;
-        const auto* edges = reinterpret_cast<const char*>(graph_.indices + starts_[row]);
-        const int64_t bytes = std::min(degree(row) * int64_t{sizeof(Index)}, kLinesAhead * 64);
+    void ask_for(const Row& row) const {
+        const auto* edges = reinterpret_cast<const char*>(graph_.indices + row.start);
+        const int64_t bytes = std::min(row.degree * int64_t{sizeof(Index)}, kLinesAhead * 64);
         for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(edges + line);
     }
 
-    void look_up(int64_t row, const Index* read, Found<Index>& found) {
-        const int64_t start = starts_[row], count = degree(row);
-        const int64_t num_nodes = graph_.num_nodes;
-        const uint64_t* bits = members_.bits();
-        int64_t* positions = found.positions.data();
-        Index* sources = found.sources.data();
-        int64_t size = found.size;
-        for (int64_t i = 0; i < count; ++i) {
-            const Index node = read[i];
-            check_node("indices", start + i, node, num_nodes);
-            // Without a branch, which nobody could predict.
-            positions[size] = start + i;
-            sources[size] = node;
-            size += bits[node >> 6] >> (node & 63) & 1;
-        }
-        offsets_[row + 1] = size - found.size;
-        found.size = size;
+    void refuse(int64_t start, int64_t degree) const {
+        for (int64_t e = start; e < start + degree; ++e) check_node("indices", e, graph_.indices[e], graph_.num_nodes);
     }
 
     template <class Id>
-    Hop result() const {
-        const int64_t count = starts_.size();
-        Buffer<Id> indptr(count + 1), ids(offsets_[count]);
-        Buffer<int64_t> positions(offsets_[count]);
-        std::copy(offsets_.begin(), offsets_.end(), indptr.data());
-        const int32_t* places = members_.places();
-        run_parts(found_.size(), [&](int part) {
-            const Found<Index>& found = found_[part];
-            std::copy_n(found.positions.data(), found.size, positions.data() + offsets_[found.row]);
-            Id* out = ids.data() + offsets_[found.row];
-            const Index* sources = found.sources.data();
-            for (int64_t e = 0; e < found.size; ++e) {
-                if (e + kAhead < found.size) __builtin_prefetch(places + sources[e + kAhead]);
-                out[e] = places[sources[e]];
+    Hop write(int64_t found) {
+        Buffer<Id> indptr(destinations_.count + 1), ids(found);
+        Buffer<int64_t> positions(found);
+        indptr[0] = 0;
+        team_.run(blocks_.size(), 1, parts_, [&](int64_t number, int64_t) {
+            const Block& block = blocks_[number];
+            const uint64_t* marks = block.marks->data() + block.begin;
+            int64_t size = block.first;
+            for (int64_t row = number * kRows; row < end_of(number); ++row) {
+                const int64_t start = marks[0], degree = marks[1];
+                size += write_members(members_, graph_.indices + start, degree, marks + 2, start, ids.data() + size,
+                                      positions.data() + size);
+                indptr[row + 1] = static_cast<Id>(size);
+                marks += 2 + (degree + 63) / 64;
             }
         });
         return {std::move(indptr), std::move(ids), std::move(positions), {}};
     }
 
     const Csc<Index>& graph_;
+    const Nodes destinations_;
     MemberMap members_;
-    std::vector<int64_t> starts_, reads_, offsets_;
-    std::mutex mutex_;
-    std::vector<Found<Index>> found_;
+    const int parts_;
+    Team team_;
+    std::vector<std::vector<uint64_t>> marks_;  // of each thread
+    std::vector<Block> blocks_;
 };
 
 // The layer's nodes; `places` are filled in where they are not -1.
@@ -206,13 +188,13 @@ std::pair<Buffer<int64_t>, Buffer<int32_t>> append(Nodes seeds, Nodes ids, int64
 
 template <class Index>
 Hop edges_between(const Csc<Index>& graph, Nodes destinations, Nodes sources, int num_threads, int64_t narrow_limit) {
-    return Search<Index>(graph, destinations, sources, "sources").run(num_threads, narrow_limit);
+    return Search<Index>(graph, destinations, sources, "sources", num_threads).run(narrow_limit);
 }
 
 template <class Index>
 LayerEdges edges_from(const Csc<Index>& graph, Nodes destinations, Nodes drawn, int num_threads, int64_t narrow_limit) {
     LayerEdges layer;
-    layer.hop = Search<Index>(graph, destinations, drawn, "drawn").run(num_threads, narrow_limit);
+    layer.hop = Search<Index>(graph, destinations, drawn, "drawn", num_threads).run(narrow_limit);
     layer.places = Buffer<int32_t>(drawn.count);
     std::fill_n(layer.places.data(), drawn.count, -1);
     std::visit(

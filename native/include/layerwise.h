@@ -12,7 +12,11 @@
 //   `size` positions with a chance, all of them come, in ascending order.
 // - `draw_with_replacement` makes `size` draws: draw i takes the first position whose cumulative chance exceeds
 //   uniform(fold(key, i)) * total, or, where rounding leads to the total, the last that has a chance. The positions drawn
-//   come once, in ascending order, with how often each was. Nothing is drawn where the total is 0.
+//   come once, in ascending order, with how often each was. Nothing is drawn where the total is 0. A `guide` holds, for
+//   j = 0 .. buckets, the first position whose cumulative chance exceeds (j / buckets) * total (Chen and Asau 1974): it
+//   saves most of the search, and any other numbers in its place cost time alone.
+// - `fill_rows` scales the values of each row so that Σ values[e] * weight[e] over its edges, in their order, becomes its
+//   total; by 0 where the sum is not above 0.
 // Throws std::invalid_argument on a node that is none, a structure that is no CSC, and a chance that is negative or not
 // finite.
 #pragma once
@@ -42,8 +46,27 @@ struct Counted {
     Buffer<int64_t> counts;
 };
 
-Counted draw_with_replacement(const double* cumulative, int64_t count, int64_t size, uint64_t key);
+struct Cumulative {
+    const double* sums;
+    int64_t count;
+    const int64_t* guide;  // (buckets + 1,) or null
+    int64_t buckets;
+};
+
+Counted draw_with_replacement(const Cumulative& chances, int64_t size, uint64_t key);
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key);
+
+// The edges of a layer by destination.
+template <class Id>
+struct Rows {
+    const Id* indptr;  // (count + 1,)
+    int64_t count;
+    int64_t num_edges;
+};
+
+// `values` and `weight` are (num_edges,), `weight` or null for ones; `totals` (count,).
+template <class Id>
+Buffer<double> fill_rows(const Rows<Id>& rows, const double* values, const float* weight, const float* totals);
 
 }  // namespace gnnscale

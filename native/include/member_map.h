@@ -38,6 +38,11 @@ class MemberMap {
         if (static_cast<int64_t>(memory_->places.size()) < num_nodes_) memory_->places.resize(num_nodes_);
         nodes_ = nodes;
         for (; size_ < count; ++size_) {
+            if (size_ + kPlacesAhead < count) {
+                const int64_t ahead = nodes[size_ + kPlacesAhead];
+                if (static_cast<uint64_t>(ahead) < static_cast<uint64_t>(num_nodes_))
+                    __builtin_prefetch(memory_->places.data() + ahead, 1);
+            }
             const int64_t node = nodes[size_];
             check_node(name, size_, node, num_nodes_);
             if (has(node))
@@ -55,6 +60,8 @@ class MemberMap {
     const int32_t* places() const { return memory_->places.data(); }
 
   private:
+    static constexpr int64_t kPlacesAhead = 16;
+
     struct Memory {
         std::vector<uint64_t> bits;
         Buffer<int32_t> places;

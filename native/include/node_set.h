@@ -76,11 +76,13 @@ class NodeMap {
     void begin(int64_t num_nodes, bool hashed) {
         is_hashed_ = hashed;
         if (first_ > std::numeric_limits<Local>::max() - num_nodes) {
-            std::fill(numbers_.begin(), numbers_.end(), Local{-1});
+            std::fill_n(numbers_.data(), numbers_.size(), Local{-1});
             std::fill(slots_.begin(), slots_.end(), Slot{0, -1});
             first_ = 0;
         }
-        if (!hashed && static_cast<int64_t>(numbers_.size()) < num_nodes) numbers_.resize(num_nodes, -1);
+        if (hashed || static_cast<int64_t>(numbers_.size()) >= num_nodes) return;
+        numbers_ = Buffer<Local>(num_nodes);
+        std::fill_n(numbers_.data(), num_nodes, Local{-1});
     }
 
     // Forgets the nodes, `size` in all.
@@ -106,7 +108,7 @@ class NodeMap {
     bool is_hashed_ = false;
     int shift_ = 64;
     Local first_ = 0;  // the first node's entry
-    std::vector<Local> numbers_;
+    Buffer<Local> numbers_;  // of the pool for its huge pages, and kept
     std::vector<Slot> slots_;
 };
 

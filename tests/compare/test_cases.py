@@ -1,6 +1,6 @@
 """``[[case]]``: which settings hold for whom, and what is refused."""
 
-from pathlib import Path
+import re
 
 import pytest
 from hypothesis import given
@@ -62,12 +62,15 @@ def test_a_case_holds_for_whom_it_names_and_for_nobody_else(tmp_path):
 
 
 def test_a_name_is_for_all_its_entries_and_a_label_for_one(tmp_path):
-    by_name = read(tmp_path, '[[case]]\nfor = { sampler = "gas" }\nsampler = { push_all = 1 }')
-    assert ["push_all" in found.sampler.arguments for found in by_name.combinations_of(by_name.datasets[0])] == [
+    by_name = read(tmp_path, '[[case]]\nfor = { sampler = "gas" }\nsampler = { refresh = false }')
+    assert ["refresh" in found.sampler.arguments for found in by_name.combinations_of(by_name.datasets[0])] == [
         False, True, True, False,
     ] * 2  # fmt: skip
-    by_label = read(tmp_path, '[[case]]\nfor = { sampler = "gas(num_parts=7)" }\nsampler = { push_all = 1 }')
-    assert combination(by_label, "cora", "gcn", "gas(num_parts=7)").sampler.arguments == {"push_all": 1, "num_parts": 7}
+    by_label = read(tmp_path, '[[case]]\nfor = { sampler = "gas(num_parts=7)" }\nsampler = { refresh = false }')
+    assert combination(by_label, "cora", "gcn", "gas(num_parts=7)").sampler.arguments == {
+        "refresh": False,
+        "num_parts": 7,
+    }
     assert combination(by_label, "cora", "gcn", "gas").sampler.arguments == {}
 
 
@@ -128,28 +131,32 @@ def test_everything_wrong_with_cases_is_told_at_once(tmp_path):
         train = 3
         [[case]]
         model = { layers = 0 }
+        [[case]]
+        for = { model = "gat" }
+        train = {}
     """
     with pytest.raises(SpecificationError) as caught:
         read(tmp_path, cases)
     found = caught.value.problems
     for part in (
-        "case 1: seeds is 0",
-        "case 1: unknown key 'trian': did you mean 'train'?",
-        "case 1: lr is -1; it must be a number above 0",
-        "case 1: unknown key 'learning_rate' in train",
-        "case 1: model gcn has no setting 'heads'",
-        "case 1: a sampler has no setting 'num_layers'",
-        "case 1: batch_size is 0.5",
-        "case 2: it is for dataset 'coar', which is not in the comparison: did you mean 'cora'?",
-        "case 2: it is for model 'gcnn', which is not in the comparison: did you mean 'gcn'?",
-        "case 2: sampler in for is []",
-        "case 2: unknown key 'modle' in for: did you mean 'model'?",
-        "case 2: train is 3; it must be a table",
-        "case 3: it lacks for",
-        "case 3: layers is 0",
+        "17: seeds is 0",
+        "18: unknown key 'trian' in a case: did you mean 'train'?",
+        "19: lr is -1; it must be a number above 0",
+        "19: unknown key 'learning_rate' in train",
+        "20: model gcn has no setting 'heads'",
+        "21: a sampler has no setting 'num_layers'",
+        "21: batch_size is 0.5",
+        "23: it is for dataset 'coar', which is not in the comparison: did you mean 'cora'?",
+        "23: it is for model 'gcnn', which is not in the comparison: did you mean 'gcn'?",
+        "23: sampler in for is []",
+        "23: unknown key 'modle' in for: did you mean 'model'?",
+        "24: train is 3; it must be a table",
+        "25: this case lacks for",
+        "26: layers is 0",
+        "27: this case says nothing",
     ):
-        assert sum(part in problem for problem in found) == 1, (part, found)
-    assert len(found) == 14
+        assert sum(problem.startswith(f"{tmp_path}/trial.toml:{part}") for problem in found) == 1, (part, found)
+    assert len(found) == 15
     assert all("\n" not in problem for problem in found)
 
 
@@ -169,7 +176,7 @@ def test_a_flag_may_leave_out_what_a_case_is_for_but_an_unknown_name_is_one(tmp_
 
 
 def test_models_and_samplers_are_built_with_the_settings_of_cases(tmp_path):
-    """What only a constructor can refuse is refused before training, for the dataset that it concerns."""
+    """What only a constructor can refuse is refused before training, with the line that says it."""
     case = """
         [[case]]
         for = { sampler = "full" }
@@ -181,16 +188,31 @@ def test_models_and_samplers_are_built_with_the_settings_of_cases(tmp_path):
         for = { sampler = "neighbor" }
         sampler = { history_dtype = "int8" }
     """
+    with pytest.raises(SpecificationError) as caught:
+        read(tmp_path, case)
+    problems = [problem.removeprefix(f"{tmp_path}/trial.toml:") for problem in caught.value.problems]
+    assert len(problems) == 3
+    assert any(re.match("17: .*'full' has no argument 'num_parts'", problem) for problem in problems)
+    assert any(re.match("20: model gat: .*heads", problem) for problem in problems)
+    assert any(re.match("23: .*history_dtype means nothing to it", problem) for problem in problems)
+
+
+def test_what_the_data_refuse_is_told_with_its_line(tmp_path):
+    case = '[[case]]\nfor = { sampler = "gas" }\nsampler = { num_parts = 400 }'
     top = TOP.replace('["cora", "citeseer"]', '["synthetic(num_nodes=300, num_edges=2000)"]')
     specification = read(tmp_path, case, top=top)
     sent = []
     dataset = specification.datasets[0]
     check_dataset(sent.append, dataset, None, specification.combinations_of(dataset))
     problems = {content for kind, content in sent if kind == "problem"}
-    assert any("'full' has no argument 'num_parts'" in problem for problem in problems)
-    assert any(problem.startswith("model gat: ") and "heads" in problem for problem in problems)
-    assert any("history_dtype means nothing to it" in problem for problem in problems)
-    assert not any("gcn" in problem for problem in problems)
+    (problem,) = problems
+    assert problem.startswith(f"{tmp_path}/trial.toml:16: sampler 'gas': num_parts=400 is more than the graph's 300")
+    sent.clear()
+    wrong = read(tmp_path, "\n[dataset.synthetic]\nnum_nodes = 2.5", top=top.replace("num_nodes=300, ", ""))
+    check_dataset(sent.append, wrong.datasets[0], None, [])
+    (content,) = (content for _, content in sent)
+    assert content.startswith(f"{tmp_path}/trial.toml:16: ")
+    assert "num_nodes" in content
 
 
 CHOICES = {kind: [Choice(name, {}, name) for name in names] for kind, names in
@@ -205,23 +227,17 @@ CASES = st.builds(
 )  # fmt: skip
 
 
-@given(cases=st.lists(CASES, max_size=4), flags=VALUES)
-def test_settling_is_the_last_word_of_whoever_speaks(cases, flags):
-    """The value that stands is that of the flag, else of the last case that gives one, else of the table."""
+@given(cases=st.lists(CASES, max_size=4), given=VALUES)
+def test_settling_is_the_last_word_of_whoever_speaks(cases, given):
+    """The value that stands is that of the last case that gives one, else of the table."""
     for dataset in CHOICES["dataset"]:
         for sampler in CHOICES["sampler"]:
             choices = {"dataset": dataset, "model": CHOICES["model"][0], "sampler": sampler}
-            settled = settle(choices, {"lr": 0, "epochs": 0}, [0], cases, flags)
+            settled = settle(choices, {"lr": 0, "epochs": 0, **given}, [0], cases)
             for key in ("lr", "epochs"):
-                words = [0]
+                words = [given.get(key, 0)]
                 for case in cases:
                     if all(choices[kind].name in names for kind, names in case.names.items()):
                         words += [table[key] for table in (case.train, case.sampler) if key in table]
-                words += [flags[key]] if key in flags else []
                 assert settled.training[key] == words[-1]
             assert settled.sampler.arguments == {}
-
-
-def test_the_ready_specifications_are_valid():
-    for path in sorted((Path(__file__).parents[2] / "experiments").rglob("*.toml")):
-        assert read_specification(path, {}).combinations, path

@@ -38,7 +38,7 @@ def frame(sampler, seed, vals, tests, status="ok"):
         outcome=status,
         prepare_seconds=0.5 + seed,
         peak_memory_mb=100.0 + seed,
-    )
+    )  # fmt: skip
 
 
 def test_columns_come_in_the_promised_order():

@@ -97,53 +97,56 @@ def test_a_sampler_that_appears_twice_is_told_apart_by_its_arguments():
         read_specification(None, {"datasets": "cora", "samplers": "gas,gas"})
 
 
-def test_everything_wrong_is_told_at_once(tmp_path):
-    found = problems(
-        tmp_path,
-        """
-        dataset = 3
-        sampler = {gsa = {num_parts = 3}}
-        samplers = ["neighbour", "gas(40)", "full"]
-        models = ["gcnn"]
-        seeds = 0
-        epochs = 1.5
-        epoch = 3
-        out = 7
-        [train]
-        lr = -1
-        learning_rate = 1
-        device = "tpu"
-        threads = 2
-        [budget]
-        thread = 2
-        memory_gb = 0
-        [model]
-        dropout = 1.0
-        hiden = 3
-        """,
-        datasets="coar",
-    )
+EVERYTHING_WRONG = """
+dataset = 3                                                   # 2
+sampler = {gsa = {num_parts = 3}}
+samplers = [
+  "neighbour", "gas(40)",                                     # 5
+  "full",
+]
+models = ["gcnn"]                                             # 8
+seeds = 0
+epochs = 1.5
+epoch = 3                                                     # 11
+out = 7
+[train]
+lr = -1                                                       # 14
+learning_rate = 1
+device = "tpu"
+threads = 2                                                   # 17
+[budget]
+thread = 2
+memory_gb = 0                                                 # 20
+[model]
+dropout = 1.0
+hiden = 3                                                     # 23
+"""
+
+
+def test_everything_wrong_is_told_at_once_with_its_place(tmp_path):
+    found = problems(tmp_path, EVERYTHING_WRONG, datasets="coar")
+    file = f"{tmp_path}/trial.toml:"
     for part in (
-        "unknown key 'epoch': did you mean 'epochs'?",
-        "unknown dataset 'coar': did you mean 'cora'?",
-        "unknown model 'gcnn': did you mean 'gcn'?",
-        "unknown sampler 'neighbour': did you mean 'neighbor'?",
-        "unknown sampler 'gsa' in [sampler.gsa]: did you mean 'gas'?",
-        "argument without a name",
-        "dataset is 3; it must be a table",
-        "seeds is 0",
-        "epochs is 1.5; it must be a whole number from 1 up",
-        "lr is -1; it must be a number above 0",
-        "unknown key 'learning_rate' in [train]",
-        "device is 'tpu'",
-        "dropout is 1.0",
-        "'hiden'",
-        "out is 7",
-        "threads stands in [budget] now",
-        "unknown key 'thread' in [budget]: did you mean 'threads'?",
-        "memory_gb is 0; it must be a number above 0",
+        "11: unknown key 'epoch': did you mean 'epochs'?",
+        "--dataset: unknown dataset 'coar': did you mean 'cora'?",
+        "8: unknown model 'gcnn': did you mean 'gcn'?",
+        "5: unknown sampler 'neighbour': did you mean 'neighbor'?",
+        "3: unknown sampler 'gsa' in [sampler.gsa]: did you mean 'gas'?",
+        "5: sampler 'gas(40)' has an argument without a name",
+        "2: dataset is 3; it must be a table",
+        "9: seeds is 0",
+        "10: epochs is 1.5; it must be a whole number from 1 up",
+        "14: lr is -1; it must be a number above 0",
+        "15: unknown key 'learning_rate' in [train]",
+        "16: device is 'tpu'",
+        "22: dropout is 1.0",
+        "23: unknown model 'hiden' in [model.hiden]",
+        "12: out is 7",
+        "17: threads stands in [budget] now",
+        "19: unknown key 'thread' in [budget]: did you mean 'threads'?",
+        "20: memory_gb is 0; it must be a number above 0",
     ):
-        assert sum(part in problem for problem in found) == 1, (part, found)
+        assert sum(problem.removeprefix(file).startswith(part) for problem in found) == 1, (part, found)
     assert all("\n" not in problem for problem in found)
     assert len(found) == len(set(found)) == 18
 
@@ -162,11 +165,54 @@ def test_seeds_are_a_number_or_a_list(text, seeds):
 def test_a_missing_or_broken_file_is_one_sentence(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no specification '.*no\.toml'"):
         read_specification(tmp_path / "no.toml", {})
-    (found,) = problems(tmp_path, "datasets = [1 2]\n")
-    assert "not valid TOML" in found
-    assert "line 1" in found
     (found,) = problems(tmp_path, "epochs = 3")
-    assert found.startswith("no dataset is given")
+    assert found.startswith(f"{tmp_path}/trial.toml: no dataset is given")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("\ndatasets = [1 2]\n", "2: this is not valid TOML: Unclosed array"),
+        ("a = 1\n\na = 2\n", "3: this is not valid TOML: a is given twice"),
+        ("[train]\nlr = 1\n[train]\n", "3: this is not valid TOML: the table train is headed twice"),
+        ("[train]\nlr", "2: this is not valid TOML"),
+        ("a = 1\nb = '\xe4\xe4", "2: this is not valid TOML"),
+        ("a = 1\n" + "x" * 3 + " = " + "[" * 5000, ": its arrays or tables are nested too deeply"),
+    ],
+)
+def test_what_is_no_toml_is_told_with_its_line(tmp_path, text, place):
+    (found,) = problems(tmp_path, text)
+    assert found.removeprefix(f"{tmp_path}/trial.toml").removeprefix(":" if place[0] != ":" else "").startswith(place)
+
+
+def test_a_file_in_another_encoding_is_told_with_its_line(tmp_path):
+    path = tmp_path / "trial.toml"
+    path.write_bytes(b'datasets = ["cora"]\n# \xe4\n')
+    with pytest.raises(SpecificationError, match=r"trial.toml:2: .* save the file as UTF-8"):
+        read_specification(path, {})
+    path.write_bytes(b'\xef\xbb\xbfdatasets = ["cora"]\r\nsamplers = ["full"]\r\nepochs = 3\r\n')
+    assert read_specification(path, {}).training["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"patience": 100}, "--patience: patience is 100 and epochs 100, so that patience can never end a run"),
+        ({"max_seconds": 5.0, "cell_seconds": 5.0}, r"--max-seconds: max_seconds is 5.0 and cell_seconds 5.0 \(--cell"),
+        ({"target": 82.0}, "--target: target is 82.0; it must be a number above 0, and 1 at most"),
+        ({"device": "cuda:99"}, "--device: device is 'cuda:99', but"),
+        ({"models": "gat", "samplers": "vrgcn"}, "--samplers: model gat does not go with sampler vrgcn: GATConv"),
+        ({"models": "pna", "samplers": "asgcn"}, "--samplers: model pna does not go with sampler asgcn: PNAConv"),
+        ({"samplers": "neighbor(history_dtype='int8')"}, "--samplers: sampler neighbor: history_dtype means nothing"),
+        ({"models": "gat", "hidden": 9}, "--model: model gat: heads=8 has to divide the 9 columns"),
+        ({"models": "gat", "rest_weight_decay": 0.1}, "--rest-weight-decay: model gat: rest_weight_decay=0.1"),
+        ({"samplers": "neighbor(fanouts=[5])"}, "--samplers: sampler 'neighbor': .*draws 1 layers"),
+    ],
+)
+def test_combinations_that_cannot_work_are_refused_with_the_flag(flags, sentence):
+    with pytest.raises(SpecificationError, match=sentence) as caught:
+        read_specification(None, {"datasets": "cora", "samplers": "full", **flags})
+    assert len(caught.value.problems) == 1
 
 
 def test_an_unknown_model_setting_is_refused(tmp_path):
@@ -217,3 +263,18 @@ def test_models_that_look_far_have_the_layers_of_their_papers():
     assert layers == [2, 10, 64]
     same = read_specification(None, {**flags, "layers": 3})
     assert {model.arguments["layers"] for model in same.models} == {3}
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpecificationError, match=r"--out: out is '.*file/sub', and '.*file' is a file"):
+        read_specification(None, {"datasets": "cora", "out": tmp_path / "file" / "sub"})
+    monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)
+    with pytest.raises(SpecificationError, match=r"--out: .* you may not write to '.*'; name another"):
+        read_specification(None, {"datasets": "cora", "samplers": "full", "out": tmp_path / "a" / "b"})
+
+
+def test_tune_is_left_as_it_stands(tmp_path):
+    spec = read(tmp_path, 'datasets = ["cora"]\nsamplers = ["full"]\n[tune]\ntrials = 3\ntrain.lr = [0.1, "x"]')
+    assert spec.tune == {"trials": 3, "train": {"lr": [0.1, "x"]}}
+    assert spec.places.of("tune", "train", "lr", 1) == f"{tmp_path}/trial.toml:5: "

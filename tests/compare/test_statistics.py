@@ -5,14 +5,13 @@ import warnings
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 import pytest
 from frames import one_run, results_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from gnnscale.compare.statistics import PAIRED_COLUMNS, holm, paired, t_test
+from gnnscale.compare.statistics import PAIRED_COLUMNS, holm, paired, t_tests
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +19,11 @@ def _no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+def t_test(values, others):
+    found = t_tests(np.array(values)[:, None], np.array(others)[:, None])
+    return {name: column.item() for name, column in found.items()}
 
 
 def some_results(samplers=("full", "gas", "lmc"), seeds=5, **columns):
@@ -111,7 +115,7 @@ def test_holms_correction_is_the_one_of_its_definition(p_values):
         assert {i for i, p in enumerate(corrected) if p <= level} == rejected
 
 
-@settings(max_examples=25)
+@settings(max_examples=10, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_neither_the_order_of_rows_nor_of_samplers_matters(random):
     results = some_results()
@@ -144,4 +148,3 @@ def test_pairing_by_seed_finds_what_a_comparison_of_means_does_not():
     split = random.normal(0, 0.05, size=5)
     values, others = 0.80 + split, 0.79 + split + random.normal(0, 0.002, size=5)
     assert t_test(values, others)["p"] < 0.01 < stats.ttest_ind(values, others).pvalue
-    assert isinstance(paired(some_results()), pd.DataFrame)

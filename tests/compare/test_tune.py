@@ -10,10 +10,12 @@ from typing import Any
 import pandas as pd
 import pytest
 from compare_targets import FACTS
+from typer.testing import CliRunner
 
+from gnnscale.cli import app
 from gnnscale.compare.plan import Cell, Choice, Combination
 from gnnscale.compare.search import Search, Values
-from gnnscale.compare.specification import Specification
+from gnnscale.compare.specification import Specification, read_specification
 from gnnscale.compare.tune import Study, tune, with_values
 from gnnscale.compare.tune_report import trials_frame
 
@@ -116,3 +118,70 @@ def test_values_go_to_their_places():
     assert changed.sampler.arguments == {"num_parts": 7}
     assert combination.sampler.arguments == {}
     assert str(Study(changed)) == "toy gcn gas"
+
+
+SPECIFICATION = """
+datasets = ["synthetic(num_nodes=300, num_edges=3000, num_classes=3, communities_per_class=2)"]
+samplers = ["full", "gas"]
+epochs = 3
+out = "{out}"
+
+[budget]
+threads = 1
+
+[tune]
+trials = 3
+
+[tune.train]
+lr = {{ low = 0.001, high = 0.1, log = true }}
+
+[tune.sampler.gas]
+num_parts = [5, 10]
+"""
+
+
+def gnnscale(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_from_the_file_to_a_comparison_with_what_was_found(tmp_path: Path):
+    file = tmp_path / "trial.toml"
+    file.write_text(SPECIFICATION.format(out=tmp_path / "out"))
+    folder = tmp_path / "out-tune"
+    done = gnnscale("tune", str(file))
+    assert done.exit_code == 0, done.output
+    trials = pd.read_csv(folder / "trials.csv")
+    assert trials.groupby("sampler").size().to_dict() == {"full": 3, "gas": 3}
+    assert (trials.loc[trials["trial"] == 0, "train.lr"] == 0.01).all()
+    assert "test" not in trials
+
+    # Begun again, it finds every trial done; a cell taken away is run again, to the same result.
+    files = sorted(folder.glob("cells/*.parquet"))
+    files[0].unlink()
+    times = {path: path.stat().st_mtime_ns for path in files[1:]}
+    assert gnnscale("tune", str(file)).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in files[1:]} == times
+    again = pd.read_csv(folder / "trials.csv")
+    pd.testing.assert_frame_equal(again.drop(columns="train_seconds"), trials.drop(columns="train_seconds"))
+
+    tuned = read_specification(folder / "tuned.toml", {})
+    best = trials[trials["best"]].set_index("sampler")
+    for combination in tuned.combinations:
+        assert combination.training["lr"] == best.loc[combination.sampler.label, "train.lr"]
+    assert tuned.combinations[1].sampler.arguments == {"num_parts": int(best.loc["gas", "sampler.num_parts"])}
+    assert tuned.tune == {}
+
+
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path):
+    file = tmp_path / "trial.toml"
+    text = SPECIFICATION.format(out=tmp_path / "out").replace("num_parts", "num_prats")
+    text = text.replace("trials = 3", "trials = 0")
+    file.write_text(text.replace("high = 0.1", "high = 0"))
+    done = gnnscale("tune", str(file))
+    assert done.exit_code == 2
+    for line, said in (("trials = 0", "trials in [tune] is 0"), ("lr = ", "lr in [tune.train] goes from 0.001 to 0")):
+        assert f"trial.toml:{1 + text[: text.index(line)].count(chr(10))}: {said}" in done.output
+    file.write_text(text.replace("trials = 0", "trials = 3"))
+    done = gnnscale("tune", str(file))
+    assert done.exit_code == 2
+    assert "num_prats" in done.output

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gnnscale import ops
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
-from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement, fill_rows, guide_of
 from gnnscale.ops.random import key_of
 from tests.ops.graphs import csc_of, edge_lists, random_csc
 
@@ -38,9 +38,17 @@ def test_native_sums_are_those_of_the_reference(
 def test_native_sums_of_many_edges_are_those_of_the_reference() -> None:
     """Enough for several chunks."""
     indptr, indices = random_csc(2000, 100_000)
-    arguments = (indptr, indices, torch.randperm(2000), torch.rand(2000).double(), None, torch.rand(100_000))
-    for ours, wanted in zip(native.column_sums(*arguments), reference.column_sums(*arguments), strict=True):
-        assert torch.equal(ours, wanted)
+    for weight in (None, torch.rand(100_000)):
+        arguments = (
+            indptr,
+            indices,
+            torch.randperm(2000),
+            torch.rand(2000).double(),
+            torch.rand(2000).double(),
+            weight,
+        )
+        for ours, wanted in zip(native.column_sums(*arguments), reference.column_sums(*arguments), strict=True):
+            assert torch.equal(ours, wanted)
 
 
 def test_sums_are_those_of_the_matrix() -> None:
@@ -72,6 +80,50 @@ def test_native_draws_are_those_of_the_reference(chances: list, size: int, key: 
     assert torch.equal(ours[1], wanted[1])
     assert (chance[ours[0]] > 0).all()
     assert int(ours[1].sum()) == (size if chance.sum() > 0 else 0)
+
+
+@needs_native
+@settings(deadline=None)
+@given(chances=CHANCES, repeats=st.integers(1, 30), size=st.integers(0, 45), data=st.data())
+def test_a_guide_changes_no_draw(chances: list, repeats: int, size: int, data: st.DataObject) -> None:
+    """Neither the right one nor any other."""
+    cumulative = torch.tensor(chances * repeats, dtype=torch.float64).cumsum(0)
+    key = data.draw(st.integers(0, 2**64 - 1))
+    numbers = st.integers(-(2**63), 2**63 - 1) | st.integers(-2, len(cumulative) + 2)
+    wild = torch.tensor(data.draw(st.lists(numbers, max_size=9)), dtype=torch.int64)
+    wanted = reference.draw_with_replacement(cumulative, size, key)
+    for guide in (None, guide_of(cumulative), wild):
+        for ours, theirs in zip(draw_with_replacement(cumulative, size, key=key, guide=guide), wanted, strict=True):
+            assert torch.equal(ours, theirs)
+
+
+def test_a_guide_leads_to_a_few_sums() -> None:
+    """A draw reads what is between two of its entries."""
+    cumulative = torch.rand(10_000, dtype=torch.float64).cumsum(0)
+    guide = guide_of(cumulative)
+    assert guide[0] == 0
+    assert guide[-1] == len(cumulative)
+    assert guide.diff().min() >= 0
+    assert guide.diff().max() < 40
+    points = torch.arange(len(guide)).double() / (len(guide) - 1) * cumulative[-1]
+    assert (cumulative[guide[1:-1]] > points[1:-1]).all()
+    assert (cumulative[guide[1:] - 1] <= points[1:]).all()
+
+
+@needs_native
+@settings(deadline=None)
+@given(counts=st.lists(st.integers(0, 5), max_size=9), wide=st.booleans(), weighted=st.booleans())
+def test_native_rows_are_filled_as_in_the_reference(counts: list, wide: bool, weighted: bool) -> None:
+    indptr = torch.tensor([0, *counts]).cumsum(0).to(torch.int64 if wide else torch.int32)
+    values, totals = torch.rand(sum(counts)).double(), torch.rand(len(counts))
+    values[::4] = 0.0
+    weight = torch.rand(sum(counts)) if weighted else None
+    filled = native.fill_rows(indptr, values, weight, totals)
+    assert torch.equal(filled, reference.fill_rows(indptr, values, weight, totals))
+    rows = torch.arange(len(counts)).repeat_interleave(indptr.diff())
+    sums = torch.zeros(len(counts)).double().index_add_(0, rows, filled if weight is None else filled * weight)
+    is_full = torch.zeros(len(counts)).double().index_add_(0, rows, values) > 0
+    torch.testing.assert_close(sums, torch.where(is_full, totals, 0.0).double())
 
 
 def largest_z(draw, chance: torch.Tensor, draws: int = 3000) -> float:
@@ -125,8 +177,19 @@ def test_wrong_arguments_get_a_sentence() -> None:
         (lambda: draw_in_succession(chance.log(), 1, key=0), r"chance\[1\] is -?nan; chances are finite"),
         (lambda: draw_in_succession(chance.abs(), -1, key=0), "size is -1; give a number of positions, at least 0"),
         (lambda: draw_with_replacement(chance.abs(), -1, key=0), "size is -1; give a number of positions"),
+        (lambda: fill_rows(torch.tensor([0, 3]), chance, torch.ones(1)), "indptr is no pointer array: it has to rise"),
+        (lambda: fill_rows(torch.tensor([0, 3, 2]), chance, torch.ones(2)), "indptr is no pointer array: it has to"),
+        (lambda: fill_rows(torch.tensor([0, 2**60, 2]), chance, torch.ones(2)), "indptr is no pointer array: it has"),
+        (lambda: fill_rows(torch.tensor([-5, 2]), chance, torch.ones(1)), "indptr is no pointer array: it has to rise"),
+        (lambda: fill_rows(torch.tensor([0]), chance, torch.ones(1)), "indptr holds 1 pointers; 1 totals need 2"),
+        (
+            lambda: fill_rows(torch.tensor([0, 2]), chance, torch.ones(1), weight=torch.ones(3)),
+            "weight holds 3 values; it needs 2",
+        ),
     ]:
         with pytest.raises(ValueError, match=sentence):
             call()
     with pytest.raises(TypeError, match="chance must be float64; got float32"):
         draw_in_succession(torch.ones(2), 1, key=0)
+    with pytest.raises(TypeError, match="guide must be int64; got float32"):
+        draw_with_replacement(chance.abs(), 1, key=0, guide=torch.ones(2))

@@ -53,7 +53,7 @@ class WithoutReplacement(FastGCNSampler):
     """The authors' code: without replacement among the nodes that touch the batch, over the global probability."""
 
     def draw_layer(self, csc, destinations, size, key):
-        probability, _ = self._probabilities(csc)
+        probability, *_ = self._probabilities(csc)
         candidates, columns = squared_columns(csc, destinations, self._scales(csc))
         chance = torch.where(columns > 0, probability[candidates], 0.0)
         drawn = draw_in_succession(chance, size, key=key)
@@ -64,7 +64,7 @@ class NotRenormalised(FastGCNSampler):
     """Draws among the nodes that touch the batch, and divides by probabilities that do not add up to 1 there."""
 
     def draw_layer(self, csc, destinations, size, key):
-        probability, _ = self._probabilities(csc)
+        probability, *_ = self._probabilities(csc)
         candidates, columns = squared_columns(csc, destinations, self._scales(csc))
         chance = torch.where(columns > 0, probability[candidates], 0.0)
         drawn, counts = draw_with_replacement(chance.cumsum(0), size, key=key)
@@ -254,7 +254,7 @@ def test_fastgcn_draws_from_the_columns_of_the_whole_graph():
     graph = dgl.to_simple(make_graph(odd=False), copy_ndata=True)
     dense = dense_normalised(graph, "sym").fill_diagonal_(0.0)
     expected = dense.square().sum(0) / dense.square().sum()
-    found, _ = FastGCNSampler([1])._probabilities(CSC.of(graph))
+    found, *_ = FastGCNSampler([1])._probabilities(CSC.of(graph))
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
 
 

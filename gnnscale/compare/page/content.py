@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,7 @@ def content(
         "summary": _records(summary),
         "stages": {name: {"words": WORDS[name], "color": color} for name, (color, _) in LOOK.items()},
         "by_stage": [
-            {name: float(seconds) for name, seconds in stages_of(row).items() if seconds > 0}
-            for row in summary.to_dict("records")
+            {name: float(seconds) for name, seconds in stages_of(row).items() if seconds > 0} for row in _rows(summary)
         ],
         "paired": _records(paired(results)),
         "failures": files.failures(results, folder),
@@ -76,28 +76,36 @@ def content(
 
 
 def machines(results: pd.DataFrame) -> list[dict[str, Any]]:
-    """List the different machine records of the runs, each with the number of runs that have it."""
-    runs = results.drop_duplicates(RUN)
-    if "machine" not in runs:
-        return []
-    counts = runs["machine"].dropna().loc[lambda texts: texts != ""].value_counts(sort=False)
-    return [{"runs": int(count), "facts": _flat(json.loads(text))} for text, count in counts.items()]
+    """List the different machines of the runs, each with the number of its runs and the commands given on it."""
+    texts = results.drop_duplicates(RUN).get("machine", pd.Series(dtype=object))
+    found: dict[str, dict[str, Any]] = {}
+    for text in texts[texts.notna()]:
+        facts = json.loads(text)
+        command = facts.pop("command", None)
+        changed = facts.pop("changed", None)
+        if changed and facts.get("commit"):
+            facts["commit"] += ", changed"
+        one = found.setdefault(json.dumps(facts), {"runs": 0, "facts": _flat(facts), "commands": []})
+        one["runs"] += 1
+        if command and command not in one["commands"]:
+            one["commands"].append(command)
+    return list(found.values())
 
 
 def settings(results: pd.DataFrame) -> dict[str, Any]:
     """Tell the settings that all runs have in common from those of each sampler by itself."""
-    rows = results.drop_duplicates(RUN[:3])
+    rows = _rows(results.drop_duplicates(RUN[:3])[[*RUN[:3], "settings"]])
     each = [
-        _flat({key: value for key, value in json.loads(text).items() if key not in _IDENTITY})
-        for text in rows["settings"]
+        _flat({key: value for key, value in json.loads(row["settings"]).items() if key not in _IDENTITY})
+        for row in rows
     ]
     keys = list(dict.fromkeys(key for one in each for key in one))
     common = {key: each[0][key] for key in keys if all(one.get(key) == each[0].get(key) for one in each)}
     own: dict[tuple[str, str], list[str]] = {}
-    for row, one in zip(rows.itertuples(), each, strict=True):
+    for row, one in zip(rows, each, strict=True):
         text = ", ".join(f"{key} {value}" for key, value in one.items() if key not in common)
-        own.setdefault((row.sampler, text), []).append(f"{row.dataset} {row.model}")
-    everywhere = rows.groupby("sampler").size()
+        own.setdefault((row["sampler"], text), []).append(f"{row['dataset']} {row['model']}")
+    everywhere = Counter(row["sampler"] for row in rows)
     return {
         "common": common,
         "own": [
@@ -126,7 +134,11 @@ def _look(style: dict[str, Any], width: int = 2) -> dict[str, Any]:
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{key: _plain(value) for key, value in row.items()} for row in frame.to_dict("records")]
+    return [{key: _plain(value) for key, value in row.items()} for row in _rows(frame)]
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _plain(value: Any) -> Any:

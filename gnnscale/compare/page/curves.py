@@ -59,8 +59,9 @@ def runs(results: pd.DataFrame, points: int = POINTS) -> list[dict[str, Any]]:
     seconds = results["prepare_seconds"].to_numpy()
     status = results["status"].to_numpy()
     values = {name: results[name].to_numpy(dtype=float, na_value=np.nan) for name in VALUES if name in results}
-    # Rows of each run, in order of appearance: many runs, so that a frame for each would take long.
-    of_runs = sorted(results.groupby(RUN, sort=False).indices.items(), key=lambda item: item[1][0])
+    # Rows of each run, in order of appearance: there are many runs, and a frame for each would take long.
+    indices: dict[Any, Any] = results.groupby(RUN, sort=False).indices
+    of_runs = sorted(indices.items(), key=lambda item: item[1][0])
     each = max(points // len(of_runs), LEAST) if (epochs > 0).sum() > points else len(epochs)
     kept = {
         panel: _some(np.unique(epochs[rows][epochs[rows] > 0]), each)

@@ -20,20 +20,25 @@ function make(tag, attributes = {}, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
-  element.append(...children.flat().filter(given));
+  element.append(...children.flat(Infinity).filter(given));
   return element;
 }
-const fill = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat().filter(given));
+const fill = (id, ...children) => document.getElementById(id).replaceChildren(...children.flat(Infinity).filter(given));
 
 /** Plotly reads a few tags in its texts; what comes from the data has none. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-/** Three digits, however large or small. */
+/** Three digits, or another number of them, however large or small. */
 function digits(value, number = 3) {
   if (!given(value)) return "";
   const size = Math.abs(value);
-  if (size >= 10 ** number) return Math.round(value).toLocaleString("en");
-  return size !== 0 && size < 0.001 ? value.toExponential(number - 1) : String(Number(value.toPrecision(number)));
+  if (Number.isInteger(value) || size >= 10 ** (number - 1)) return Math.round(value).toLocaleString("en");
+  return size < 0.001 ? value.toExponential(number - 1) : value.toPrecision(number);
+}
+/** So many digits behind the point, in a column where the smallest number is to show two of its own. */
+function fixed(value, smallest) {
+  const places = Math.min(Math.max(1 - Math.floor(Math.log10(smallest)), 0), 4);
+  return given(value) ? value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places }) : "";
 }
 const percent = (value, places = 2) => (given(value) ? (100 * value).toFixed(places) : "");
 
@@ -327,6 +332,8 @@ function traces(sampler, runs) {
   return several ? [band, curve] : [curve];
 }
 
+const touched = matchMedia("(pointer: coarse)").matches;
+
 function layout(panel) {
   const ink = themeColor("ink");
   const axis = { color: themeColor("quiet"), gridcolor: themeColor("line"), linecolor: themeColor("line"), zeroline: false, automargin: true };
@@ -340,8 +347,10 @@ function layout(panel) {
     font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: ink },
     margin: { l: 56, r: 14, t: 14, b: 48 },
     hovermode: "closest",
-    hoverlabel: { bgcolor: themeColor("panel"), bordercolor: themeColor("line"), font: { color: ink }, align: "left" },
-    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
+    hoverlabel: { bgcolor: themeColor("panel"), bordercolor: themeColor("line"), font: { family: getComputedStyle(document.body).fontFamily, color: ink }, align: "left" },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: themeColor("quiet"), activecolor: themeColor("accent") },
+    // A finger scrolls the page.
+    dragmode: touched ? false : "zoom",
     xaxis: { ...axis, type: choice.logX ? "log" : "linear", title: { text: plain(acrossTitle()) } },
     yaxis: { ...axis, type: choice.logY ? "log" : "linear", title: { text: plain(`${upName}${up.unit && ` (${up.unit})`}`) } },
     shapes: given(target) ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: target, y1: target, line: { color: themeColor("accent"), width: 1.5, dash: "dot" } }] : [],
@@ -374,7 +383,7 @@ function drawPlots() {
     if (!shown.includes(panel)) figure.remove();
   }
   area.append(...shown.map((panel) => plots.get(panel)).filter((figure, i) => area.children[i] !== figure));
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { responsive: true, displayModeBar: touched ? false : "hover", displaylogo: false, modeBarButtons: [["zoom2d", "pan2d", "resetScale2d", "toImage"]] };
   for (const panel of shown) {
     const plot = plots.get(panel).querySelector(".plot");
     const runs = content.runs.filter((run) => run.dataset === panel.dataset && run.model === panel.model && on.seed.has(run.seed));
@@ -408,33 +417,39 @@ function drawNote(shown) {
 
 const view = { dataset: "", model: "", sort: "", descending: false, baseline: kinds.sampler.includes("full") ? "full" : kinds.sampler[0] };
 
-const number = (key, title, unit, text = digits) => ({ key, title, unit, number: true, value: (row) => row[key], cell: (row) => text(row[key]) });
+const number = (key, title, unit, scale = 1) => {
+  const value = (row) => (given(row[key]) ? scale * row[key] : null);
+  // All numbers of a column have as many digits behind the point, so that they stand one below the other.
+  const smallest = Math.min(...content.summary.map(value).filter((one) => one > 0));
+  return { key, title, unit, number: true, value, cell: (row) => fixed(value(row), smallest) };
+};
 const name = (key, title) => ({ key, title, value: (row) => row[key], cell: (row) => row[key] });
 
 const COLUMNS = [
   { ...name("sampler", "sampler"), cell: (row) => make("span", { class: "name" }, swatch(row.sampler), row.sampler) },
   name("dataset", "dataset"),
   name("model", "model"),
+  { ...number("seeds", "runs", "finished"), cell: finished },
   { ...number("test_mean", `test ${metricName}`, "%, ± standard error"), cell: (row) => percent(row.test_mean) + (given(row.test_error) ? ` ± ${percent(row.test_error)}` : "") },
-  { ...number("time_to_target", "to target", "seconds"), cell: targetTime },
+  number("time_to_target", "to target", "seconds"),
   number("seconds_per_epoch", "an epoch", "seconds"),
   { key: "stages", title: "by stage", unit: "share of an epoch", cell: stageBar },
   number("prepare_seconds", "preparation", "seconds"),
-  number("peak_memory_mb", "memory", "MB", (value) => digits(value, 4)),
-  number("peak_device_memory_mb", "GPU memory", "MB", (value) => digits(value, 4)),
-  number("edges_per_second", "edges", "10⁶ a second", (value) => digits(given(value) ? value / 1e6 : null)),
+  number("peak_memory_mb", "memory", "MB"),
+  number("peak_device_memory_mb", "GPU memory", "MB"),
+  number("edges_per_second", "edges", "10⁶ a second", 1e-6),
   number("staleness", "staleness", "steps"),
-  number("val_mean", "validation", "%", (value) => percent(value)),
+  { ...number("val_mean", "validation", "%"), cell: (row) => percent(row.val_mean) },
   number("best_epoch", "best epoch", "median"),
   number("train_seconds", "training", "seconds"),
-  { ...number("seeds", "seeds", "finished"), cell: (row) => (row.seeds < row.runs ? `${row.seeds} of ${row.runs}` : String(row.seeds)) },
-  { ...name("status", "outcome"), cell: outcome },
 ];
+const target = COLUMNS.find((column) => column.key === "time_to_target");
+target.cell = targetTime(target.cell);
 content.summary.forEach((row, i) => (row.by_stage = content.by_stage[i]));
 
-function outcome(row) {
-  if (row.status === "ok") return "ok";
-  return make("span", { class: "outcome" }, make("span", { class: "badge" }, "failed"), ` ${row.status}`);
+function finished(row) {
+  const failed = row.runs - row.seeds;
+  return failed ? make("span", { class: "badge", title: row.status }, `${failed} of ${row.runs} failed`) : String(row.seeds);
 }
 
 /** Seconds by stage as they add up to an epoch's. */
@@ -456,10 +471,12 @@ function stageBar(row) {
 }
 
 /** The median, and how many runs reached the target where not all did. */
-function targetTime(row) {
-  if (!given(row.target_reached)) return "";
-  const some = row.target_reached < row.seeds ? ` (${row.target_reached} of ${row.seeds})` : "";
-  return given(row.time_to_target) ? digits(row.time_to_target) + some : `not reached${some}`;
+function targetTime(time) {
+  return (row) => {
+    if (!given(row.target_reached)) return "";
+    const some = row.target_reached < row.seeds ? ` (${row.target_reached} of ${row.seeds})` : "";
+    return (given(row.time_to_target) ? time(row) : "not reached") + some;
+  };
 }
 
 function visible(rows) {
@@ -624,9 +641,11 @@ function drawDownloads() {
   fill("downloads", download("summary.csv", () => content.summary.map(({ by_stage, ...row }) => row)), content.paired.length ? download("paired.csv", () => content.paired) : null, download("curves.csv", curveRows));
 }
 
+/** Names with their values; long values have a line each, at the end. */
 function facts(values) {
-  return make("dl", {}, Object.entries(values).map(([key, value]) =>
-    make("div", { class: String(value).length > 24 ? "wide" : null }, make("dt", {}, key.replaceAll("_", " ")), make("dd", {}, String(value)))));
+  const wide = (value) => value.length > 24;
+  const entries = Object.entries(values).sort(([, one], [, other]) => wide(one) - wide(other));
+  return make("dl", {}, entries.map(([key, value]) => make("div", { class: wide(value) ? "wide" : null }, make("dt", {}, key), make("dd", {}, value))));
 }
 
 function drawSetup() {
@@ -637,7 +656,11 @@ function drawSetup() {
     const head = make("tr", {}, ["sampler", "where", "settings"].map((title) => make("th", { scope: "col" }, title)));
     parts.push(make("h3", {}, "Settings that differ"), make("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Settings that differ" }, make("table", {}, make("thead", {}, head), make("tbody", {}, rows))));
   }
-  content.machines.forEach(({ runs, facts: of }) => parts.push(make("h3", {}, content.machines.length > 1 ? `Machine of ${plural(runs, "run")}` : "Machine"), facts(of)));
+  for (const { runs, facts: of, commands } of content.machines) {
+    const named = Object.entries(of).map(([key, value]) => [key.replace("versions.", "").replaceAll("_", " "), value]);
+    parts.push(make("h3", {}, content.machines.length > 1 ? `Machine of ${plural(runs, "run")}` : "Machine"), facts(Object.fromEntries(named)));
+    if (commands.length) parts.push(make("pre", { tabindex: 0, "aria-label": "Commands" }, commands.join("\n")));
+  }
   if (content.specification) parts.push(make("details", {}, make("summary", {}, "The specification, after flags"), make("pre", { tabindex: 0 }, content.specification)));
   fill("setup", parts);
 }

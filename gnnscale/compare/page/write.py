@@ -7,6 +7,7 @@ import hashlib
 import html
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,12 @@ def write_page(
     data = content(results, folder, target=target, count_preparation=count_preparation)
     page = fill(data, get_plotlyjs())
     path = folder / "report.html"
-    write_whole(path, lambda temporary: temporary.write_bytes(page.encode()))
+    write_whole(path, partial(_write, page))
     return path
+
+
+def _write(page: str, path: Path) -> None:
+    path.write_bytes(page.encode())
 
 
 def fill(data: dict[str, Any], plotly: str) -> str:

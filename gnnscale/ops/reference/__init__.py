@@ -9,7 +9,7 @@ from gnnscale.ops.reference.attention import attend, attend_backward
 from gnnscale.ops.reference.dropout import dropout
 from gnnscale.ops.reference.extremes import extremes, extremes_backward
 from gnnscale.ops.reference.gather import gather_rows
-from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession, draw_with_replacement
+from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession, draw_with_replacement, fill_rows
 from gnnscale.ops.reference.rmat import draw_cells, draw_rmat
 from gnnscale.ops.reference.sampling import sample_labor, sample_neighbors
 from gnnscale.ops.reference.sparse import check_csr, sddmm, spmm, transpose_csr
@@ -33,6 +33,7 @@ __all__ = [
     "edges_from",
     "extremes",
     "extremes_backward",
+    "fill_rows",
     "gather_rows",
     "multiply_rows",
     "random_walks",

@@ -55,8 +55,10 @@ def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor:
     return drawn
 
 
-def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> tuple[Tensor, Tensor]:
-    """See ``native/include/layerwise.h``."""
+def draw_with_replacement(
+    cumulative: Tensor, size: int, key: int, guide: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """See ``native/include/layerwise.h``; a guide makes no difference."""
     if not len(cumulative) or not cumulative[-1] > 0:
         return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
     total = cumulative[-1]
@@ -65,3 +67,14 @@ def draw_with_replacement(cumulative: Tensor, size: int, key: int) -> tuple[Tens
     draws = torch.searchsorted(cumulative, points, right=True).clamp(max=last)
     distinct, counts = draws.unique(return_counts=True)
     return distinct, counts
+
+
+def fill_rows(indptr: Tensor, values: Tensor, weight: Tensor | None, totals: Tensor) -> Tensor:
+    """See ``native/include/layerwise.h``."""
+    if int(indptr[0]) != 0 or int(indptr[-1]) != len(values) or bool((indptr.diff() < 0).any()):
+        raise ValueError(f"indptr is no pointer array: it has to rise from 0 to the number of values ({len(values)}).")
+    rows = torch.arange(len(totals)).repeat_interleave(indptr.diff())
+    weights = values if weight is None else values * weight
+    # Adds one after the other.
+    sums = torch.bincount(rows, weights=weights, minlength=len(totals))
+    return values * torch.where(sums > 0, totals / sums, 0.0)[rows]
