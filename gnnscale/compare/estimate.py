@@ -25,7 +25,8 @@ from gnnscale.training import Point
 
 #: Seconds of training, and seconds of a whole process, that a measurement may take.
 TRAINING_SECONDS, PROCESS_SECONDS = 2.0, 60.0
-_LEAST_STEPS = 3
+#: Epochs and steps that are worth more time, which may then be so many times as long: the first ones are slower.
+_LEAST_EPOCHS, _LEAST_STEPS, _TIMES_AS_LONG = 3, 3, 5
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,9 @@ def of_finished(runs: Iterable[pd.DataFrame]) -> Estimate | None:
 def measured(cell: Cell, log: Path) -> Estimate:
     """Train a short piece of a cell in a process of its own.
 
-    It ends after :data:`TRAINING_SECONDS` of training, or with the run if that is shorter, and the rest is taken to go
-    on like that: steps up to an epoch, epochs up to the last that the rules allow. A run that ends by its patience or
-    target takes less.
+    It ends after some :data:`TRAINING_SECONDS` of training, or with the run if that is shorter, and the rest is taken
+    to go on like that: steps up to an epoch, epochs up to the last that the rules allow. A run that ends by its
+    patience or target takes less.
 
     Parameters
     ----------
@@ -95,7 +96,12 @@ class _Piece:
 
     def on_point(self, point: Point) -> None:
         self.points.append(point)
-        if perf_counter() - self.began["training"] > self.seconds:
+        self.look_at_the_clock()
+
+    def look_at_the_clock(self) -> None:
+        seconds = perf_counter() - self.began["training"]
+        few = len(self.points) < _LEAST_EPOCHS
+        if seconds > self.seconds * (_TIMES_AS_LONG if few else 1) and (self.points or len(self.steps) > _LEAST_STEPS):
             raise _EnoughError
 
     def on_built(self, model: torch.nn.Module, sampler: Any, data: Dataset) -> None:
@@ -113,10 +119,8 @@ class _Piece:
     def before_forward(self, model: torch.nn.Module, arguments: Any) -> None:
         if not model.training:
             return
-        now = perf_counter()
-        if now - self.began["training"] > self.seconds and len(self.steps) >= _LEAST_STEPS:
-            raise _EnoughError
-        self.steps.append(now)
+        self.look_at_the_clock()
+        self.steps.append(perf_counter())
 
 
 def measure(send: Send, cell: Cell, seconds: float) -> None:

@@ -132,7 +132,7 @@ def shorten(text: str, length: int) -> str:
     Examples
     --------
     >>> shorten("neighbor(fanouts=[10, 10])", 16)
-    'neighbor… 10])'
+    'neighbor…, 10])'
     """
     length = max(length, 8)
     return text if len(text) <= length else f"{text[: length // 2]}…{text[-(length - 3) // 2 + 1 :]}"

@@ -27,8 +27,8 @@ _MORE = 64
 
 
 def _style(place: int, colour: str) -> dict[str, Any]:
-    line = _LINES[(place + place // 40) % len(_LINES)]
-    return {"color": colour, "linestyle": line, "marker": _MARKERS[place % len(_MARKERS)]}
+    # 8 lines and 15 markers: a pair comes again after 120.
+    return {"color": colour, "linestyle": _LINES[place % len(_LINES)], "marker": _MARKERS[place % len(_MARKERS)]}
 
 
 _OWN = {name: _style(place, colour) for place, (name, colour) in enumerate(_COLOURS.items())}

@@ -131,10 +131,9 @@ def cell_frame(cell: Cell, points: list[dict[str, Any]], **run: Any) -> pd.DataF
         settings=json.dumps(cell.settings, sort_keys=True, default=repr),
         **run,
     )
-    frame = frame.reindex(columns=list(COLUMNS))
-    frame["started"] = pd.to_datetime(frame["started"], utc=True)
-    # A column of lists cannot be made of the floats that stand for missing ones.
-    return frame.astype({"staleness_histogram": object})
+    # Neither lists nor times can be made of the floats that stand for missing ones.
+    frame = frame.reindex(columns=list(COLUMNS)).astype({"staleness_histogram": object})
+    return frame.assign(started=pd.to_datetime(frame["started"], utc=True))
 
 
 def write_results(frame: pd.DataFrame, path: Path) -> None:

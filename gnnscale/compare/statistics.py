@@ -91,38 +91,61 @@ def _count_of_threads(threads: Any) -> str | None:
 
 
 def _tests(runs: pd.DataFrame, quantity: str, condition: list[str]) -> Iterator[dict[str, Any]]:
-    values = {sampler: group.set_index(condition)[quantity] for sampler, group in runs.groupby("sampler", sort=False)}
-    for sampler, other in combinations(values, 2):
-        both = pd.concat([values[sampler], values[other]], axis=1, join="inner")
-        if len(both):
-            test = t_test(both.iloc[:, 0].to_numpy(), both.iloc[:, 1].to_numpy())
-            yield {"sampler": sampler, "other": other, "seeds": len(both), **test}
+    """A test of each pair of samplers, in order of appearance, that have a seed in common."""
+    table = runs.pivot(index=condition, columns="sampler", values=quantity)[list(runs["sampler"].unique())]
+    values = table.to_numpy(float)
+    pairs = np.array(list(combinations(range(values.shape[1]), 2)), dtype=int).reshape(-1, 2)
+    tests = t_tests(values[:, pairs[:, 0]], values[:, pairs[:, 1]])
+    for i, (one, other) in enumerate(pairs):
+        if tests["seeds"][i]:
+            numbers = {name: column[i].item() for name, column in tests.items()}
+            yield {"sampler": table.columns[one], "other": table.columns[other], **numbers}
 
 
-def t_test(values: np.ndarray, others: np.ndarray) -> dict[str, float]:
-    """The paired t test of two samples of the same length, two-sided; what cannot be told is NaN.
+def t_tests(values: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
+    """Paired t tests, two-sided, of each column of one array against the same of another.
+
+    Parameters
+    ----------
+    values, others : numpy.ndarray
+        Shape (seeds, tests); NaN where a seed is missing.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Of shape (tests,): ``seeds`` and the numbers of :data:`PAIRED_COLUMNS`; what cannot be told is NaN.
 
     Examples
     --------
-    >>> found = t_test(np.array([1.0, 2.0, 4.0]), np.array([0.5, 1.0, 1.5]))
-    >>> {name: round(value, 3) for name, value in found.items()}  # doctest: +NORMALIZE_WHITESPACE
-    {'mean_difference': 1.333, 'standard_error': 0.601, 'low': -1.252, 'high': 3.919, 't': 2.219, 'p': 0.157}
+    >>> found = t_tests(np.array([[1.0], [2.0], [4.0]]), np.array([[0.5], [1.0], [1.5]]))
+    >>> [round(found[name].item(), 3) for name in ("mean_difference", "standard_error", "t", "p")]
+    [1.333, 0.601, 2.219, 0.157]
     """
     from scipy import stats
 
     differences = values - others
-    mean = float(differences.mean())
-    unknown = dict.fromkeys(("standard_error", "low", "high", "t", "p"), np.nan)
-    if len(differences) < 2:
-        return {"mean_difference": mean, **unknown}
-    error = float(differences.std(ddof=1) / np.sqrt(len(differences)))
-    if np.ptp(differences) <= 1e-12 * max(np.abs(values).max(), np.abs(others).max()):
-        # Equal but for rounding: no spread, so nothing to measure the mean by.
-        return {"mean_difference": mean, **unknown, "standard_error": 0.0}
-    test = stats.ttest_rel(values, others)
-    reach = error * float(stats.t.ppf(0.975, len(differences) - 1))
-    return {"mean_difference": mean, "standard_error": error, "low": mean - reach, "high": mean + reach,
-            "t": float(test.statistic), "p": float(test.pvalue)}  # fmt: skip
+    known = ~np.isnan(differences)
+    seeds = known.sum(axis=0)
+    size = np.maximum(seeds, 1)
+    mean = np.where(known, differences, 0).sum(axis=0) / size
+    deviations = np.where(known, differences - mean, 0)
+    freedom = np.maximum(seeds - 1, 1)
+    error = np.sqrt((deviations**2).sum(axis=0) / freedom / size)
+    # Equal but for rounding: no spread, so nothing to measure the mean by.
+    largest = np.where(known, np.maximum(np.abs(values), np.abs(others)), 0).max(axis=0, initial=0)
+    error[np.abs(deviations).max(axis=0, initial=0) <= 1e-12 * largest] = 0
+    told = (seeds > 1) & (error > 0)
+    t = np.where(told, mean / np.where(told, error, 1), np.nan)
+    reach = np.where(told, error * stats.t.ppf(0.975, freedom), np.nan)
+    return {
+        "seeds": seeds,
+        "mean_difference": np.where(seeds > 0, mean, np.nan),
+        "standard_error": np.where(seeds > 1, error, np.nan),
+        "low": mean - reach,
+        "high": mean + reach,
+        "t": t,
+        "p": np.where(told, 2 * stats.t.sf(np.abs(t), freedom), np.nan),
+    }
 
 
 def holm(p_values: list[float]) -> list[float]:

@@ -63,6 +63,7 @@ class PartitionSampler(Sampler):
         self.order = torch.argsort(parts, stable=True)
         counts = torch.bincount(parts, minlength=self.num_parts)
         self.offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        self._nodes = self.order.split(counts.tolist())
         self._part_of = parts
         self._prepared_for = csc
         self._kept = {}
@@ -98,13 +99,13 @@ class PartitionSampler(Sampler):
 
     def members(self, parts: Tensor) -> Tensor:
         """The nodes of ``parts``, part after part."""
-        if parts.numel() and not 0 <= int(parts.min()) <= int(parts.max()) < self.num_parts:
+        chosen = parts.tolist()
+        if chosen and not 0 <= min(chosen) <= max(chosen) < self.num_parts:
             raise ValueError(
                 f"seeds of {type(self).__name__} are parts, 0 to {self.num_parts - 1}; "
-                f"got values from {int(parts.min())} to {int(parts.max())}"
+                f"got values from {min(chosen)} to {max(chosen)}"
             )
-        starts, stops = self.offsets[parts].tolist(), self.offsets[parts + 1].tolist()
-        return torch.cat([self.order[a:b] for a, b in zip(starts, stops, strict=True)])
+        return torch.cat([self._nodes[part] for part in chosen]) if chosen else self.order[:0]
 
 
 class ClusterGCNSampler(PartitionSampler):

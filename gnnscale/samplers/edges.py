@@ -34,24 +34,3 @@ def row_pointers(rows: Tensor, num_rows: int) -> Tensor:
     """CSR pointers of sorted ``rows``, shape (num_rows + 1,), int32."""
     counts = torch.bincount(rows, minlength=num_rows)
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
-
-
-def append(known: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """``known``, distinct, followed by the other ``ids`` as they appear; and where each of ``ids`` stands, int32.
-
-    Raises
-    ------
-    ValueError
-        If ``known`` has a node twice.
-    """
-    together = torch.cat([known, ids])
-    distinct, inverse = together.unique(return_inverse=True)
-    first = torch.full_like(distinct, together.numel())
-    first.scatter_reduce_(0, inverse, torch.arange(together.numel()), "amin")
-    order = first.argsort()
-    nodes = distinct[order]
-    if not torch.equal(nodes[: known.numel()], known):
-        raise ValueError("seeds holds a node more than once; give each seed once.")
-    place = torch.empty_like(order)
-    place[order] = torch.arange(order.numel())
-    return nodes, place[inverse[known.numel() :]].int()

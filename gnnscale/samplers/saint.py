@@ -17,6 +17,7 @@ from gnnscale.adjacency import Adjacency
 from gnnscale.blocks import to_blocks
 from gnnscale.checks import check_count, check_num_layers
 from gnnscale.csc import CSC
+from gnnscale.ops import gather_rows
 from gnnscale.ops.random import key_of
 from gnnscale.ops.subgraph import distinct_nodes
 from gnnscale.ops.walks import random_walks
@@ -192,8 +193,10 @@ class SAINTSampler(Sampler):
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
         nodes = self._members(csc, seeds, key)
         hop = induced(csc, nodes, self.num_threads)
-        adjacency = Adjacency(hop, nodes.numel(), csc, nodes, importance=self._importance[hop.positions])
-        return Sample(nodes, [adjacency], repeats=True, loss_weight=self._loss_weight[nodes])
+        importance = gather_rows(self._importance, hop.positions, num_threads=self.num_threads)
+        loss_weight = gather_rows(self._loss_weight, nodes, num_threads=self.num_threads)
+        adjacency = Adjacency(hop, nodes.numel(), csc, nodes, importance=importance)
+        return Sample(nodes, [adjacency], repeats=True, loss_weight=loss_weight)
 
     def sample_blocks(
         self,

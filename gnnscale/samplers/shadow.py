@@ -11,10 +11,11 @@ from gnnscale.csc import CSC
 from gnnscale.ops import Hop
 from gnnscale.ops.positions import draw_positions, ranges
 from gnnscale.ops.random import as_signed, fold, key_of
+from gnnscale.ops.subgraph import append_nodes
 from gnnscale.ops.walks import top_visits, walk_ends
 from gnnscale.samplers.base import Sample, Sampler
 from gnnscale.samplers.cluster import inside_degree
-from gnnscale.samplers.edges import append, induced, row_pointers
+from gnnscale.samplers.edges import induced, row_pointers
 from gnnscale.samplers.pinsage import check_teleport, rows_of
 
 
@@ -114,7 +115,7 @@ class ShaDowSampler(ScopeSampler):
             counts, edges = draw_positions(starts, csc.indptr[nodes + 1] - starts, states, self.num_neighbors, False)
             found = owners.repeat_interleave(counts) * csc.num_nodes + csc.indices[edges]
             reached = members.numel()
-            members, _ = append(members, found)
+            members, _ = append_nodes(members, found, roots.numel() * csc.num_nodes)
         return members // csc.num_nodes, members % csc.num_nodes
 
 

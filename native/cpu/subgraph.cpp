@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -19,7 +21,7 @@ namespace gnnscale {
 namespace {
 
 // What a thread is worth starting for, in edges to be read.
-constexpr int64_t kReadsPerThread = 16384;
+constexpr int64_t kReadsPerThread = 16384, kRowsPerThread = 4096;
 // Destinations that a thread takes at once.
 constexpr int64_t kRows = 128;
 // How many edges, about, are asked for before their turn: as many lines as a processor can have under way, and some to
@@ -27,8 +29,23 @@ constexpr int64_t kRows = 128;
 constexpr int64_t kEdgesAhead = 512;
 constexpr int64_t kLinesAhead = 16;
 
-// The edges are looked at twice: first each is marked that leaves one of the sources, a bit an edge, and counted; then
-// the marked ones are written where they belong, so that nothing has to be moved.
+// What was found in a block of destinations: sources, first their ids and then their places, positions in the CSC
+// arrays, and where each row ends. Small enough to stay in the processor's cache until it is put where it belongs.
+template <class Index>
+struct Found {
+    int64_t size;
+    Buffer<Index> sources;
+    Buffer<int64_t> positions;
+    int64_t ends[kRows];
+
+    void reserve(int64_t most) {
+        size = 0;
+        if (most + kScanSlack <= static_cast<int64_t>(positions.size())) return;
+        sources = Buffer<Index>(most + kScanSlack);
+        positions = Buffer<int64_t>(most + kScanSlack);
+    }
+};
+
 template <class Index>
 class Search {
   public:
@@ -36,72 +53,106 @@ class Search {
         : graph_(graph),
           destinations_(destinations),
           members_(graph.num_nodes),
-          parts_(parts_for(expected_reads(), kReadsPerThread, num_threads)),
-          team_(parts_),
-          marks_(parts_),
-          blocks_((destinations.count + kRows - 1) / kRows) {
+          team_(num_threads),
+          parts_(num_threads),
+          rows_(destinations.count),
+          found_(blocks()) {
         members_.fill(sources.ids, sources.count, name);
     }
 
     Hop run(int64_t narrow_limit) {
-        std::atomic<int> threads{0};
-        std::atomic<int64_t> next{0};
-        team_.run(parts_, [&] {
-            std::vector<uint64_t>& marks = marks_[threads.fetch_add(1)];
-            for (int64_t b; (b = next.fetch_add(1)) < static_cast<int64_t>(blocks_.size());) mark(b, marks);
-        });
-        int64_t found = 0;
-        for (Block& block : blocks_) block.first = std::exchange(found, found + block.first);
-        return found <= narrow_limit ? write<int32_t>(found) : write<int64_t>(found);
+        const int64_t reads = find_rows();
+        return reads <= narrow_limit ? find<int32_t>(reads, narrow_limit) : find<int64_t>(reads, narrow_limit);
     }
 
   private:
-    struct Block {
-        const std::vector<uint64_t>* marks;
-        size_t begin;   // among these
-        int64_t first;  // how many edges were found in it, and then in those before it
-    };
-
-    int64_t expected_reads() const {
-        const double mean = graph_.num_nodes ? double(graph_.num_edges) / graph_.num_nodes : 0;
-        return static_cast<int64_t>(destinations_.count * (1 + mean));
-    }
-
+    int64_t blocks() const { return (destinations_.count + kRows - 1) / kRows; }
     int64_t end_of(int64_t block) const { return std::min((block + 1) * kRows, destinations_.count); }
 
-    // Puts down where each row of the block begins, how many edges it has, and their marks.
-    void mark(int64_t number, std::vector<uint64_t>& marks) {
-        const int64_t begin = number * kRows, size = end_of(number) - begin;
-        Row rows[kRows];
-        find_rows(begin, size, rows);
-        blocks_[number] = {&marks, marks.size(), 0};
-        int64_t asked = 0, ahead = 0;  // edges asked for that are still to come, and the row after them
-        for (int64_t r = 0; r < size; ++r) {
-            for (; ahead < size && asked < kEdgesAhead; asked += rows[ahead++].degree) ask_for(rows[ahead]);
-            const auto [start, degree] = rows[r];
-            asked -= degree;
-            const size_t at = marks.size();
-            marks.resize(at + 2 + (degree + 63) / 64);
-            marks[at] = start;
-            marks[at + 1] = degree;
-            if (!mark_members(members_, graph_.num_nodes, graph_.indices + start, degree, &marks[at + 2]))
-                refuse(start, degree);
-            for (size_t word = at + 2; word < marks.size(); ++word)
-                blocks_[number].first += __builtin_popcountll(marks[word]);
-        }
+    // Where the destinations' edges stand; gives how many there are.
+    int64_t find_rows() {
+        std::atomic<int64_t> edges{0};
+        const int64_t* nodes = destinations_.ids;
+        const int parts = parts_for(destinations_.count, kRowsPerThread, parts_);
+        team_.run(destinations_.count, kRowsPerThread, parts, [&](int64_t begin, int64_t end) {
+            int64_t sum = 0;
+            for (int64_t i = begin; i < end; ++i) {
+                if (i + kAhead < end) {
+                    const int64_t ahead = nodes[i + kAhead];
+                    if (ahead >= 0 && ahead < graph_.num_nodes) __builtin_prefetch(graph_.indptr + ahead);
+                }
+                check_node("destinations", i, nodes[i], graph_.num_nodes);
+                const int64_t start = graph_.indptr[nodes[i]], stop = graph_.indptr[nodes[i] + 1];
+                check_row(graph_, nodes[i], start, stop);
+                rows_[i] = {start, stop - start};
+                sum += stop - start;
+            }
+            edges += sum;
+        });
+        return edges;
     }
 
-    void find_rows(int64_t begin, int64_t size, Row* rows) const {
-        const int64_t* nodes = destinations_.ids + begin;
-        for (int64_t i = 0; i < size; ++i) {
-            if (static_cast<uint64_t>(nodes[i]) < static_cast<uint64_t>(graph_.num_nodes))
-                __builtin_prefetch(graph_.indptr + nodes[i]);
+    // Threads take blocks, and whichever is at it puts what was found in those that are done where it belongs, in their
+    // order. There is room for everything that is read: memory that nobody writes to costs nothing.
+    template <class Room>
+    Hop find(int64_t reads, int64_t narrow_limit) {
+        Buffer<Room> indptr(destinations_.count + 1), ids(reads);
+        Buffer<int64_t> positions(reads);
+        int64_t total = 0;
+        indptr[0] = 0;
+        InOrder putting(blocks());
+        const auto put = [&](int64_t block) {
+            const Found<Index>& found = *found_[block];
+            std::copy_n(found.sources.data(), found.size, ids.data() + total);
+            std::copy_n(found.positions.data(), found.size, positions.data() + total);
+            const int64_t begin = block * kRows, end = end_of(block);
+            for (int64_t row = begin; row < end; ++row)
+                indptr[row + 1] = static_cast<Room>(total + found.ends[row - begin]);
+            total += found.size;
+            give(std::move(found_[block]));
+        };
+        team_.run(blocks(), 1, parts_for(reads, kReadsPerThread, parts_), [&](int64_t block, int64_t) {
+            found_[block] = take();
+            look_through(block, *found_[block]);
+            putting.end(block, put);
+        });
+        ids.resize(total);
+        positions.resize(total);
+        if (2 * total >= reads && (sizeof(Room) == sizeof(int32_t) || total > narrow_limit))
+            return {std::move(indptr), std::move(ids), std::move(positions), {}};
+        if (total <= narrow_limit) return {copy<int32_t>(indptr), copy<int32_t>(ids), copy<int64_t>(positions), {}};
+        return {std::move(indptr), copy<int64_t>(ids), copy<int64_t>(positions), {}};
+    }
+
+    template <class To, class From>
+    static Buffer<To> copy(const Buffer<From>& values) {
+        Buffer<To> copied(values.size());
+        std::copy_n(values.data(), values.size(), copied.data());
+        return copied;
+    }
+
+    void look_through(int64_t block, Found<Index>& found) const {
+        const Row* rows = rows_.data() + block * kRows;
+        const int64_t count = end_of(block) - block * kRows;
+        int64_t reads = 0;
+        for (int64_t r = 0; r < count; ++r) reads += rows[r].degree;
+        found.reserve(reads);
+        const Scan scan{members_.bits(), static_cast<uint64_t>(graph_.num_nodes)};
+        int64_t asked = 0, ahead = 0;  // edges asked for that are still to come, and the row after them
+        for (int64_t r = 0; r < count; ++r) {
+            for (; ahead < count && asked < kEdgesAhead; asked += rows[ahead++].degree) ask_for(rows[ahead]);
+            const auto [start, degree] = rows[r];
+            asked -= degree;
+            if (!scan.row(graph_.indices + start, degree, start, found.sources.data(), found.positions.data(),
+                          found.size))
+                refuse(start, degree);
+            found.ends[r] = found.size;
         }
-        for (int64_t i = 0; i < size; ++i) {
-            check_node("destinations", begin + i, nodes[i], graph_.num_nodes);
-            const int64_t start = graph_.indptr[nodes[i]], stop = graph_.indptr[nodes[i] + 1];
-            check_row(graph_, nodes[i], start, stop);
-            rows[i] = {start, stop - start};
+        const int32_t* places = members_.places();
+        Index* sources = found.sources.data();
+        for (int64_t e = 0; e < found.size; ++e) {
+            if (e + kAhead < found.size) __builtin_prefetch(places + sources[e + kAhead]);
+            sources[e] = places[sources[e]];
         }
     }
 
@@ -115,33 +166,28 @@ class Search {
         for (int64_t e = start; e < start + degree; ++e) check_node("indices", e, graph_.indices[e], graph_.num_nodes);
     }
 
-    template <class Id>
-    Hop write(int64_t found) {
-        Buffer<Id> indptr(destinations_.count + 1), ids(found);
-        Buffer<int64_t> positions(found);
-        indptr[0] = 0;
-        team_.run(blocks_.size(), 1, parts_, [&](int64_t number, int64_t) {
-            const Block& block = blocks_[number];
-            const uint64_t* marks = block.marks->data() + block.begin;
-            int64_t size = block.first;
-            for (int64_t row = number * kRows; row < end_of(number); ++row) {
-                const int64_t start = marks[0], degree = marks[1];
-                size += write_members(members_, graph_.indices + start, degree, marks + 2, start, ids.data() + size,
-                                      positions.data() + size);
-                indptr[row + 1] = static_cast<Id>(size);
-                marks += 2 + (degree + 63) / 64;
-            }
-        });
-        return {std::move(indptr), std::move(ids), std::move(positions), {}};
+    using Owned = std::unique_ptr<Found<Index>>;
+    Owned take() {
+        std::lock_guard<std::mutex> lock(mutex_);
+        if (free_.empty()) return std::make_unique<Found<Index>>();
+        Owned found = std::move(free_.back());
+        free_.pop_back();
+        return found;
+    }
+    void give(Owned found) {
+        std::lock_guard<std::mutex> lock(mutex_);
+        free_.push_back(std::move(found));
     }
 
     const Csc<Index>& graph_;
     const Nodes destinations_;
     MemberMap members_;
-    const int parts_;
     Team team_;
-    std::vector<std::vector<uint64_t>> marks_;  // of each thread
-    std::vector<Block> blocks_;
+    const int parts_;
+    Buffer<Row> rows_;
+    std::vector<Owned> found_;  // of blocks that are not put in their place yet
+    std::mutex mutex_;
+    std::vector<Owned> free_;
 };
 
 // The layer's nodes; `places` are filled in where they are not -1.
@@ -167,7 +213,7 @@ Buffer<int64_t> number(Nodes destinations, Nodes drawn, Buffer<int32_t>& places,
 // `Id` holds any node's id.
 template <class Id>
 std::pair<Buffer<int64_t>, Buffer<int32_t>> append(Nodes seeds, Nodes ids, int64_t num_nodes) {
-    NodeSet<int32_t> nodes(num_nodes);
+    NodeSet<Id> nodes(num_nodes);
     nodes.add_seeds(seeds.ids, seeds.count);
     Buffer<Id> places(ids.count);
     for (int64_t i = 0; i < ids.count; ++i) {

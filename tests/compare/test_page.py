@@ -55,9 +55,8 @@ def test_settings_are_told_apart_from_those_that_all_runs_have():
         "budget.threads": "1", "model.hidden": "64", "epochs": "5", "lr": "0.01", "target": "0.7",
     }  # fmt: skip
     assert told["own"] == [
-        {"sampler": "full", "where": "", "text": ""},
-        {"sampler": "neighbor", "where": "", "text": ""},
-        {"sampler": "gas", "where": "", "text": "sampler.num_parts 40"},
+        {"samplers": ["full", "neighbor"], "where": "", "text": ""},
+        {"samplers": ["gas"], "where": "", "text": "sampler.num_parts 40"},
     ]
 
 
@@ -125,6 +124,16 @@ def report(tmp_path_factory):
     for name in ("accuracy_vs_time.png", "accuracy_vs_time.svg"):
         (folder / name).write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     return write_page(results_with_failures(), folder)
+
+
+def split_at_gaps(values):
+    parts = [[]]
+    for value in values:
+        if value is None:
+            parts.append([])
+        else:
+            parts[-1].append(value)
+    return [part for part in parts if part]
 
 
 class Opened:
@@ -233,9 +242,10 @@ def test_seeds_datasets_and_smoothing_are_chosen(opened):
     page = opened.page
     page.select_option("#lines", "seeds")
     plotted = opened.plotted()
-    assert len([name for name in plotted["names"] if name == "full"]) == 3
-    # The diverged run with its two points, and the cross at its end.
-    assert [len(x) for name, x in zip(plotted["names"], plotted["x"], strict=True) if name == "gas"] == [5, 5, 5, 2, 1]
+    # Three runs of five points with gaps between them; gas also the diverged one with two, and the cross at its end.
+    lengths = [[len(part) for part in split_at_gaps(x)] for x in plotted["x"]]
+    assert dict(zip(plotted["names"][:2], lengths[:2], strict=True)) == {"full": [5, 5, 5], "neighbor": [5, 5, 5]}
+    assert lengths[2:] == [[5, 5, 5, 2], [1]]
     page.select_option("#lines", "range")
     page.locator("#chips-dataset").get_by_text("cora", exact=True).click()
     assert page.locator(".plot").count() == 1
@@ -258,10 +268,10 @@ def test_the_table_sorts_and_filters(opened):
     header.get_by_role("button").click()
     assert header.get_attribute("aria-sort") == "ascending"
     # What has no number is last, either way.
-    assert opened.column("seconds_per_epoch") == ["1.0", "1.0", "2.0", "2.0", "3.0", "3.0", ""]
+    assert opened.column("seconds_per_epoch") == ["1.00", "1.00", "2.00", "2.00", "3.00", "3.00", ""]
     page.keyboard.press("Enter")
     assert header.get_attribute("aria-sort") == "descending"
-    assert opened.column("seconds_per_epoch") == ["3.0", "3.0", "2.0", "2.0", "1.0", "1.0", ""]
+    assert opened.column("seconds_per_epoch") == ["3.00", "3.00", "2.00", "2.00", "1.00", "1.00", ""]
     page.select_option("#filter-dataset", "citeseer")
     assert opened.column("sampler") == ["gas", "neighbor", "full"]
     page.select_option("#filter-dataset", "")
@@ -299,6 +309,19 @@ def test_harmful_texts_are_texts(opened):
     )
     assert page.evaluate("window.got_in") is None
     opened.trouble.clear()
+
+
+def test_it_prints_in_light_and_within_the_paper(opened):
+    page = opened.page
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 1030, "height": 700})
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("document.querySelector('.plot').data.find(trace => !trace.fill).line.color") == "#000000"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1030
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen", color_scheme="light")
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 def test_the_theme_follows_the_system_and_the_switch(opened):

@@ -5,23 +5,25 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from compare_targets import make_cell, point
-from hypothesis import given
-from hypothesis import strategies as st
 
+from gnnscale.compare.endings import OUTCOMES
+from gnnscale.compare.figures import FIGURES
 from gnnscale.compare.results import (
     COLUMNS,
     NEWER,
-    SUMMARY_COLUMNS,
     cell_frame,
     concatenate,
     read_results,
-    summarise,
     write_results,
+    write_whole,
 )
 from gnnscale.compare.settings import BUDGET, MODEL, TRAINING
 from gnnscale.compare.specification import read_specification
+from gnnscale.compare.statistics import PAIRED_COLUMNS
+from gnnscale.compare.summary import SUMMARY_COLUMNS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "compare.md"
+RESULTS_DOCUMENT = DOCUMENT.with_name("results.md")
 
 
 def frame(sampler, seed, vals, tests, status="ok"):
@@ -30,18 +32,19 @@ def frame(sampler, seed, vals, tests, status="ok"):
         for epoch, (val, test) in enumerate(zip(vals, tests, strict=True), start=1)
     ]
     return cell_frame(
-        make_cell(sampler, seed), points, status=status, prepare_seconds=0.5 + seed, peak_memory_mb=100.0 + seed
-    )
+        make_cell(sampler, seed),
+        points,
+        status=status,
+        outcome=status,
+        prepare_seconds=0.5 + seed,
+        peak_memory_mb=100.0 + seed,
+    )  # fmt: skip
 
 
 def test_columns_come_in_the_promised_order():
     assert list(COLUMNS)[:15] == [
         "dataset", "model", "sampler", "seed", "epoch", "train_seconds", "sample_seconds", "gather_seconds",
         "transfer_seconds", "history_seconds", "compute_seconds", "loss", "val", "test", "status",
-    ]  # fmt: skip
-    assert list(SUMMARY_COLUMNS)[:12] == [
-        "dataset", "model", "sampler", "seeds", "test_mean", "test_std", "best_epoch", "seconds_per_epoch",
-        "train_seconds", "prepare_seconds", "peak_memory_mb", "status",
     ]  # fmt: skip
 
 
@@ -55,39 +58,38 @@ def test_results_carry_their_own_documentation(tmp_path):
 
 
 def test_the_page_documents_every_column_in_the_same_words():
-    text = DOCUMENT.read_text()
+    text = RESULTS_DOCUMENT.read_text()
     for name, column in COLUMNS.items():
         assert f"| `{name}` | {column.meaning} | {column.unit} |" in text
-    for name, meaning in SUMMARY_COLUMNS.items():
-        assert f"| `{name}` | {meaning} |" in text
+    for columns in (SUMMARY_COLUMNS, PAIRED_COLUMNS, OUTCOMES):
+        for name, meaning in columns.items():
+            assert f"| `{name}` | {meaning} |" in text
+    for name in FIGURES:
+        assert f"| `{name}` |" in text
 
 
-def test_the_summary_takes_the_test_value_at_the_first_best_validation_epoch():
-    rows = concatenate(
-        [
-            frame("gas", 0, [0.1, 0.7, 0.7, 0.6], [0.2, 0.5, 0.9, 0.8]),
-            frame("gas", 1, [0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.7]),
-            frame("gas", 2, [0.9], [0.9], status="failed: it diverged"),
-            frame("full", 0, [0.8, 0.9], [0.6, 0.6]),
-        ]
-    )
-    gas, full = summarise(rows).to_dict("records")
-    assert (gas["sampler"], gas["seeds"], gas["best_epoch"]) == ("gas", 2, 3.0)
-    assert gas["test_mean"] == pytest.approx((0.5 + 0.7) / 2)
-    assert gas["test_std"] == pytest.approx(0.2 / 2**0.5)
-    assert gas["val_mean"] == pytest.approx((0.7 + 0.4) / 2)
-    assert (gas["seconds_per_epoch"], gas["train_seconds"]) == (2.0, 8.0)
-    assert (gas["prepare_seconds"], gas["peak_memory_mb"]) == (1.0, 101.0)
-    assert gas["status"] == "1 of 3 runs failed; seed 2: it diverged"
-    assert (full["status"], full["seeds"]) == ("ok", 1)
-    assert pd.isna(full["test_std"])
+def test_a_folder_is_read_whole_or_as_far_as_it_came(tmp_path):
+    frames = [frame("full", 0, [0.5], [0.4]), frame("gas", 0, [0.6], [0.5])]
+    with pytest.raises(FileNotFoundError, match="there are no results at"):
+        read_results(tmp_path)
+    for i, rows in enumerate(frames):
+        write_results(rows, tmp_path / "cells" / f"{i}.parquet")
+    (tmp_path / "cells" / ".2-half.parquet").write_bytes(b"half a file")
+    assert read_results(tmp_path)["sampler"].tolist() == ["full", "gas"]
+    write_results(frames[1], tmp_path / "results.parquet")
+    assert read_results(tmp_path)["sampler"].tolist() == ["gas"]
+    assert read_results(tmp_path / "cells" / "0.parquet")["sampler"].tolist() == ["full"]
 
 
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=8))
-def test_a_later_epoch_has_to_be_strictly_better(vals):
-    rows = frame("gas", 0, [val / 10 for val in vals], [0.0] * len(vals))
-    (row,) = summarise(rows).to_dict("records")
-    assert row["best_epoch"] == vals.index(max(vals)) + 1
+def test_a_file_whose_writing_fails_leaves_the_old_one_and_no_other(tmp_path):
+    def fail(path):
+        path.write_text("half")
+        raise OSError("no space left")
+
+    (tmp_path / "a.csv").write_text("old")
+    with pytest.raises(OSError, match="no space"):
+        write_whole(tmp_path / "a.csv", fail)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "old")]
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path):

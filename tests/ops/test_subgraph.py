@@ -85,6 +85,39 @@ def test_a_drawn_layer_has_its_destinations_first_and_nobody_without_an_edge() -
     assert (layer.origins.tolist(), layer.places.tolist()) == ([1, 3], [-1, 2, -1, 0])
 
 
+def test_rows_longer_than_a_vector_and_rows_without_a_member() -> None:
+    # Node v has v in-edges, from 0 to v - 1: rows of all lengths around 16 and 64, and of every share of members.
+    indptr = torch.cat([torch.zeros(1, dtype=torch.int64), torch.arange(150).cumsum(0)])
+    indices = torch.cat([torch.arange(v) for v in range(150)])
+    everything = torch.arange(150)
+    for sources in (everything, everything[::3].clone(), everything[140:], everything[:0]):
+        for dtype in (torch.int32, torch.int64):
+            graph = (indptr, indices.to(dtype), everything.flip(0), sources)
+            assert_same(edges_between(*graph, num_threads=3), reference.edges_between(*graph, WIDE))
+
+
+@needs_native
+def test_a_source_that_is_no_node_is_refused_wherever_it_stands() -> None:
+    indptr, indices = torch.tensor([0, 40, 40]), torch.zeros(40, dtype=torch.int32)
+    for place in (0, 15, 16, 39):
+        for wrong in (-1, 2, 2**31 - 1, -(2**31)):
+            changed = indices.clone()
+            changed[place] = wrong
+            with pytest.raises(ValueError, match=rf"indices\[{place}\] is {wrong}; node ids of this graph are 0 to 1"):
+                edges_between(indptr, changed, torch.tensor([0]), torch.tensor([1]))
+    # What is not read may be anything.
+    changed = torch.cat([indices, torch.full((9,), -5, dtype=torch.int32)])
+    hop = edges_between(torch.tensor([0, 40, 49]), changed, torch.tensor([0]), torch.tensor([0]))
+    assert hop.positions.tolist() == list(range(40))
+
+
+def test_ids_may_outnumber_what_32_bits_hold() -> None:
+    # ShaDow numbers (root, node) so. The first two ids are alike in their last 32 bits.
+    ids = torch.tensor([2**32 + 5, 5, 2**33 - 1, 2**32 + 5])
+    nodes, places = append_nodes(torch.tensor([5, 2**33 - 1]), ids, 2**33)
+    assert (nodes.tolist(), places.tolist()) == ([5, 2**33 - 1, 2**32 + 5], [2, 0, 1, 2])
+
+
 @pytest.fixture(params=["native", "torch"])
 def either_backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "torch":

@@ -93,7 +93,7 @@ def machines(results: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def settings(results: pd.DataFrame) -> dict[str, Any]:
-    """Tell the settings that all runs have in common from those of each sampler by itself."""
+    """Tell the settings that all runs have in common from those that samplers have for themselves."""
     rows = _rows(results.drop_duplicates(RUN[:3])[[*RUN[:3], "settings"]])
     each = [
         _flat({key: value for key, value in json.loads(row["settings"]).items() if key not in _IDENTITY})
@@ -101,18 +101,17 @@ def settings(results: pd.DataFrame) -> dict[str, Any]:
     ]
     keys = list(dict.fromkeys(key for one in each for key in one))
     common = {key: each[0][key] for key in keys if all(one.get(key) == each[0].get(key) for one in each)}
-    own: dict[tuple[str, str], list[str]] = {}
+    set_where: dict[tuple[str, str], list[str]] = {}
     for row, one in zip(rows, each, strict=True):
         text = ", ".join(f"{key} {value}" for key, value in one.items() if key not in common)
-        own.setdefault((row["sampler"], text), []).append(f"{row['dataset']} {row['model']}")
+        set_where.setdefault((row["sampler"], text), []).append(f"{row['dataset']} {row['model']}")
     everywhere = Counter(row["sampler"] for row in rows)
-    return {
-        "common": common,
-        "own": [
-            {"sampler": sampler, "where": "" if len(where) == everywhere[sampler] else ", ".join(where), "text": text}
-            for (sampler, text), where in own.items()
-        ],
-    }
+    alike: dict[tuple[str, str], list[str]] = {}
+    for (sampler, text), where in set_where.items():
+        key = text, "" if len(where) == everywhere[sampler] else ", ".join(where)
+        alike.setdefault(key, []).append(sampler)
+    own = [{"samplers": samplers, "where": where, "text": text} for (text, where), samplers in alike.items()]
+    return {"common": common, "own": own}
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -36,20 +36,22 @@ def figures(folder: Path, limit: int = FIGURE_BYTES) -> list[dict[str, Any]]:
 
 
 def failures(results: pd.DataFrame, folder: Path) -> list[dict[str, Any]]:
-    """List the runs that failed, with the reason and the end of the log."""
+    """List the runs that failed, those that failed alike once with all their seeds, and the end of a log."""
     runs = results.drop_duplicates(RUN)
+    if "outcome" not in runs:
+        runs = runs.assign(outcome=None)
+    failed = runs[runs["status"] != "ok"].fillna({"outcome": "failed"})
     return [
-        {
-            "dataset": run["dataset"],
-            "model": run["model"],
-            "sampler": run["sampler"],
-            "seed": int(run["seed"]),
-            "outcome": outcome if isinstance(outcome := run.get("outcome"), str) and outcome else "failed",
-            "reason": str(run["status"]).removeprefix("failed: "),
-            "log": log_tail(run["settings"], folder),
-        }
-        for _, run in runs[runs["status"] != "ok"].iterrows()
+        dict(zip(["dataset", "model", "sampler", "outcome", "reason"], map(str, names), strict=True))
+        | {"seeds": alike["seed"].astype(int).tolist(), "log": _first_log(alike["settings"], folder)}
+        for names, alike in failed.assign(status=failed["status"].str.removeprefix("failed: ")).groupby(
+            ["dataset", "model", "sampler", "outcome", "status"], sort=False
+        )
     ]
+
+
+def _first_log(settings: pd.Series, folder: Path) -> str:
+    return next((log for text in settings if (log := log_tail(text, folder))), "")
 
 
 def log_tail(settings: str, folder: Path) -> str:

@@ -35,9 +35,9 @@ function digits(value, number = 3) {
   if (Number.isInteger(value) || size >= 10 ** (number - 1)) return Math.round(value).toLocaleString("en");
   return size < 0.001 ? value.toExponential(number - 1) : value.toPrecision(number);
 }
-/** So many digits behind the point, in a column where the smallest number is to show two of its own. */
+/** So many digits behind the point, in a column where the smallest number is to show three of its own. */
 function fixed(value, smallest) {
-  const places = Math.min(Math.max(1 - Math.floor(Math.log10(smallest)), 0), 4);
+  const places = Math.min(Math.max(2 - Math.floor(Math.log10(smallest)), 0), 4);
   return given(value) ? value.toLocaleString("en", { minimumFractionDigits: places, maximumFractionDigits: places }) : "";
 }
 const percent = (value, places = 2) => (given(value) ? (100 * value).toFixed(places) : "");
@@ -101,7 +101,7 @@ const X = {
   train_seconds: { name: "training time", unit: "s", title: "training time (s)" },
   epoch: { name: "epoch", unit: "", title: "epoch" },
   steps: { name: "optimiser steps", unit: "", title: "optimiser steps" },
-  edges: { name: "work: edges computed over", unit: "", title: "edges computed over" },
+  edges: { name: "work (edges)", unit: "", title: "edges computed over" },
 };
 const Y = {
   test: { name: `test ${metricName}`, scale: 100, unit: "%" },
@@ -301,19 +301,24 @@ function traces(sampler, runs) {
   const line = { color, dash: style.dash, width: 2 };
   const marker = { color, symbol: style.marker, size: 7, maxdisplayed: 8 };
   const common = { type: "scatter", mode: "lines+markers", hoverinfo: "text", showlegend: false, name: plain(sampler), line, marker };
-  if (choice.lines === "seeds")
-    return runs.flatMap((run) => {
+  if (choice.lines === "seeds") {
+    // One trace of all runs, with gaps between them: hundreds of traces would be slow.
+    const all = { x: [], y: [], text: [] };
+    const ends = { x: [], y: [], text: [] };
+    for (const run of runs) {
       const curve = points(run);
-      if (!curve?.x.length) return [];
+      if (!curve?.x.length) continue;
       const title = `${sampler}, seed ${run.seed}${run.ok ? "" : ", failed"}`;
       const text = curve.x.map((x, i) => hover(title, x, curve.y[i], curve.epochs[i]));
-      const drawn = [{ ...common, x: curve.x, y: curve.y, text, line: { ...line, width: 1.5 }, opacity: 0.85 }];
-      if (!run.ok) {
-        const last = { x: curve.x.slice(-1), y: curve.y.slice(-1), text: text.slice(-1) };
-        drawn.push({ ...common, ...last, mode: "markers", marker: { color, symbol: "x-thin-open", size: 12, line: { width: 2 } } });
+      for (const [key, values] of Object.entries({ x: curve.x, y: curve.y, text })) {
+        all[key].push(...values, null);
+        if (!run.ok) ends[key].push(values.at(-1));
       }
-      return drawn;
-    });
+    }
+    const cross = { color, symbol: "x-thin-open", size: 12, line: { width: 2 } };
+    const curves = all.x.length ? [{ ...common, ...all, line: { ...line, width: 1.5 }, marker: { ...marker, maxdisplayed: 8 * runs.length } }] : [];
+    return ends.x.length ? [...curves, { ...common, ...ends, mode: "markers", marker: cross }] : curves;
+  }
   const lines = runs.filter((run) => run.ok).map(points).filter(Boolean);
   const joined = join(lines);
   if (!joined.length) return [];
@@ -326,7 +331,8 @@ function traces(sampler, runs) {
   const curve = { ...common, x: column("x"), y: column("y"), text };
   const back = [...joined].reverse();
   const band = {
-    ...common, mode: "lines", hoverinfo: "skip", line: { width: 0 }, fill: "toself", fillcolor: `${color}22`,
+    ...common, mode: "lines", hoverinfo: "skip", line: { width: 0 }, fill: "toself", // Many bands lie on each other: the more there are, the paler.
+    fillcolor: color + (choice.on.sampler.size <= 6 ? "2e" : "0f"),
     x: [...column("x"), ...back.map((point) => point.x)], y: [...column("high"), ...back.map((point) => point.low)],
   };
   return several ? [band, curve] : [curve];
@@ -357,6 +363,8 @@ function layout(panel) {
     annotations: given(target)
       ? [{ xref: "paper", x: 1, y: choice.logY ? Math.log10(target) : target, xanchor: "right", yanchor: "bottom", showarrow: false, text: `target ${digits(target, 4)} %`, font: { color: themeColor("accent") } }]
       : [],
+    // Paper has a width of its own.
+    ...(printing ? { width: 480, height: 340 } : { autosize: true }),
     uirevision: [choice.x, choice.y, choice.logX, choice.logY, choice.prepare].join(),
   };
 }
@@ -577,14 +585,13 @@ function turned(test) {
 }
 
 function inWords(test, time) {
-  const chance = (p) => (given(p) ? `p ${p < 0.001 ? "< 0.001" : `= ${digits(p, 2)}`}` : "");
+  const chance = (p) => (given(p) ? `p\u00a0${p < 0.001 ? "<\u00a00.001" : `=\u00a0${digits(p, 2)}`}` : "");
   const size = percent(Math.abs(test.difference)) + (given(test.standard_error) ? ` ± ${percent(test.standard_error)}` : "");
   const claim = Math.abs(test.difference) < 1e-12 ? `equals ${view.baseline}` : `is ${size} points ${test.difference > 0 ? "above" : "below"} ${view.baseline}`;
   const clear = given(test.p_holm) && test.p_holm < 0.05;
   const untested = test.seeds < 2 ? "one seed tells nothing" : "no spread to test by";
   const verdict = given(test.p_holm) ? [make(clear ? "strong" : "span", {}, clear ? "clear" : "unclear"), `, ${chance(test.p_holm)}`] : [untested];
-  const faster = time && (time.difference > 0 ? `${digits(Math.exp(time.difference))} × as long` : `1/${digits(Math.exp(-time.difference))} of the time`);
-  const pace = time ? [` An epoch takes ${faster}${given(time.p_holm) ? ` (${chance(time.p_holm)})` : ""}.`] : [];
+  const pace = time ? [` An epoch takes ${digits(Math.exp(time.difference))}\u00a0× as long${given(time.p_holm) ? ` (${chance(time.p_holm)})` : ""}.`] : [];
   return [make("strong", {}, test.other), ` ${claim} over ${plural(test.seeds, "seed")}: `, verdict, ".", make("span", { class: "dim" }, pace)];
 }
 
@@ -594,7 +601,8 @@ function drawFailures() {
   const names = { out_of_memory: "out of memory", diverged: "diverged", timeout: "timed out", crashed: "crashed", raised: "raised an error" };
   document.getElementById("failures").hidden = !content.failures.length;
   fill("failures-body", content.failures.map((run) => {
-    const who = `${run.sampler} on ${run.dataset} with ${run.model}, seed ${run.seed}`;
+    const seeds = `seed${run.seeds.length > 1 ? "s" : ""} ${run.seeds.join(", ")}`;
+    const who = `${run.sampler} on ${run.dataset} with ${run.model}, ${seeds}`;
     const log = run.log ? [make("p", { class: "note" }, "The end of its log:"), make("pre", { tabindex: 0 }, run.log)] : make("p", { class: "note" }, "It left no log in this folder.");
     return make("details", {}, make("summary", {}, make("span", { class: "badge" }, names[run.outcome] ?? run.outcome), " ", make("strong", {}, who), make("br"), run.reason), log);
   }));
@@ -608,7 +616,7 @@ function drawFigures() {
     const kept = files.png ?? files.svg;
     // A file that the page would be too large with lies beside it.
     const links = Object.entries(files).flatMap(([kind, uri]) => [make("a", { href: uri ?? `${name}.${kind}`, download: `${name}.${kind}` }, kind.toUpperCase()), " "]);
-    return make("figure", {}, kept ? make("img", { src: kept, alt: title, loading: "lazy" }) : null, make("figcaption", {}, title, make("span", {}, "Download: ", links)));
+    return make("figure", {}, kept ? make("img", { src: kept, alt: title }) : null, make("figcaption", {}, title, make("span", {}, "Download: ", links)));
   }));
 }
 
@@ -652,7 +660,9 @@ function drawSetup() {
   const { common, own } = content.settings;
   const parts = [make("h3", {}, "Settings of all runs"), facts(common)];
   if (own.some(({ text }) => text)) {
-    const rows = own.map(({ sampler, where, text }) => make("tr", {}, make("th", { scope: "row" }, make("span", { class: "name" }, swatch(sampler), sampler)), make("td", {}, where || "all"), make("td", {}, text || "nothing else")));
+    const rows = own.map(({ samplers, where, text }) => make("tr", {},
+      make("td", {}, make("div", { class: "names" }, samplers.map((sampler) => make("span", { class: "name" }, swatch(sampler), sampler)))),
+      make("td", {}, where || "all"), make("td", {}, text || "nothing else")));
     const head = make("tr", {}, ["sampler", "where", "settings"].map((title) => make("th", { scope: "col" }, title)));
     parts.push(make("h3", {}, "Settings that differ"), make("div", { class: "scroller", tabindex: 0, role: "region", "aria-label": "Settings that differ" }, make("table", {}, make("thead", {}, head), make("tbody", {}, rows))));
   }
@@ -667,7 +677,7 @@ function drawSetup() {
 
 function drawLead() {
   const counts = Object.entries(kinds).filter(([kind]) => kind !== "seed" || kinds.seed.length).map(([kind, names]) => plural(names.length, kind));
-  const failed = content.failures.length;
+  const failed = content.runs.filter((run) => !run.ok).length;
   const outcome = failed ? `${failed} of ${plural(content.runs.length, "run")} failed` : `${plural(content.runs.length, "run")}, all finished`;
   fill("lead", `${counts.slice(1, 3).concat(counts[0], counts[3]).join(", ")}: ${outcome}.`);
   fill("version", content.version);

@@ -77,8 +77,15 @@ def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor:
 
 def append_nodes(seeds: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """See ``native/include/subgraph.h``."""
-    places = places_of("seeds", seeds, num_nodes)
+    # Without a list as long as the graph: there may be more ids than fit into memory.
+    check_ids("seeds", seeds, None, num_nodes)
     check_ids("ids", ids, None, num_nodes)
-    new = in_order_of_appearance(ids[places[ids] < 0])
-    places[new] = torch.arange(len(seeds), len(seeds) + len(new))
-    return torch.cat([seeds, new]), places[ids].int()
+    together = torch.cat([seeds, ids])
+    nodes = in_order_of_appearance(together)
+    repeated = (nodes[: len(seeds)] != seeds[: len(nodes)]).nonzero()
+    if len(repeated) or len(nodes) < len(seeds):
+        ordered = seeds.sort().values
+        twice = int(ordered[1:][ordered[1:] == ordered[:-1]][0])
+        raise ValueError(f"seeds holds node {twice} more than once; give each seed once.")
+    distinct, order = nodes.sort()
+    return nodes, order[torch.searchsorted(distinct, ids)].int()
