@@ -52,9 +52,9 @@ def of_finished(runs: Iterable[pd.DataFrame]) -> Estimate | None:
 def measured(cell: Cell, log: Path) -> Estimate:
     """Train a short piece of a cell in a process of its own.
 
-    It ends after some :data:`TRAINING_SECONDS` of training, or with the run if that is shorter, and the rest is taken to
-    go on like that: steps up to an epoch, epochs up to the last that the rules allow. A run that ends by its patience or
-    target takes less.
+    It ends after some :data:`TRAINING_SECONDS` of training, or with the run if that is shorter, and the rest is taken
+    to go on like that: steps up to an epoch, epochs up to the last that the rules allow. A run that ends by its
+    patience or target takes less.
 
     Parameters
     ----------
