@@ -11,6 +11,7 @@ from compare_targets import FACTS
 from gnnscale import training
 from gnnscale.compare import cell as cell_module
 from gnnscale.compare.cell import run_cell
+from gnnscale.compare.endings import OUTCOMES
 from gnnscale.compare.plan import make_cells
 from gnnscale.compare.specification import read_specification
 from gnnscale.nn import MODELS
@@ -76,3 +77,9 @@ def test_the_page_names_tests_that_are_there():
     assert len(named) > 10
     for path, test in named:
         assert f"def {test}" in (ROOT / path).read_text(encoding="utf-8"), (path, test)
+
+
+def test_the_page_tells_every_outcome_in_the_programs_words():
+    text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    for outcome, meaning in OUTCOMES.items():
+        assert f"| `{outcome}` | {meaning} |" in text

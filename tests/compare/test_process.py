@@ -140,9 +140,17 @@ def test_a_cell_finds_everything_imported(metric, tmp_path):
     classes = 2 if metric == "roc_auc" else 3
     np.savez(graph, node_features=random.standard_normal((100, 4)).astype("float32"), **arrays,
              node_labels=np.arange(100) % classes, edges=random.integers(100, size=(500, 2)))  # fmt: skip
-    flags = {"datasets": str(graph), "samplers": "gas(num_parts=4)", "epochs": 1, "out": tmp_path / "out", "threads": 1}
+    flags = {
+        "datasets": f"{graph}(metric='{metric}')",
+        "samplers": "gas(num_parts=4)",
+        "epochs": 1,
+        "out": tmp_path / "out",
+        "threads": 1,
+    }
+    flags |= {"out": tmp_path / "out", "threads": 1}
     specification = read_specification(None, flags)
     (cell,) = make_cells(specification, check(specification))
+    assert cell.facts.metric == metric
     found = []
     ending = run_in_process(compare_targets.import_while_running, (cell,), tmp_path / "log", found.append)
     assert ending == OK, (tmp_path / "log").read_text()
