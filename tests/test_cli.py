@@ -73,6 +73,7 @@ def test_a_comparison_leaves_its_files_and_prints_plain_text(finished):
     assert (summary["peak_memory_mb"] > 10).all()
     for name in ("accuracy_vs_time.png", "accuracy_vs_epoch.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert "neighbor" in (out / "report.html").read_text()
 
 
 def test_a_second_run_finds_the_cells_and_draws_again(finished):
