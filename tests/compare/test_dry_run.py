@@ -1,7 +1,7 @@
 """What ``--dry-run`` tells, and that it leaves everything as it is."""
 
-import json
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,8 +138,9 @@ def test_the_estimate_of_the_demo_is_within_a_factor_of_two(sampler, tmp_path):
 
     cells = make_cells(specification, check(specification))
     (planned,) = plan(cells, tmp_path)
+    began = time.perf_counter()
     run_cells(cells, tmp_path, Recorder())
+    seconds = time.perf_counter() - began  # with loading, as the estimate
     (run,) = read_results(tmp_path)[-1:].to_dict("records")
-    seconds = run["prepare_seconds"] + run["train_seconds"] + run["evaluation_seconds"]
-    assert 0.5 < planned.estimate.seconds / seconds < 2, json.dumps(run, default=str)
+    assert 0.5 < planned.estimate.seconds / seconds < 2, (planned.estimate, seconds)
     assert 0.8 < planned.estimate.memory_mb / run["peak_memory_mb"] < 1.25
