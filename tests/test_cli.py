@@ -87,6 +87,34 @@ def test_a_second_run_finds_the_cells_and_draws_again(finished):
     assert (out / "accuracy_vs_time.png").exists()
 
 
+def test_a_comparison_is_drawn_again_and_merged_without_running_anything(finished, tmp_path):
+    out, _ = finished
+    for name in ("plot", "merge"):
+        where = [out] if name == "plot" else [out, out, "--out", tmp_path / "all"]
+        run = gnnscale(name, *where, "--target", 0.01, "--count-preparation", "--format", "pdf")
+        assert run.exit_code == 0, run.output
+        assert (where[-1] / "time_to_target.pdf").read_bytes().startswith(b"%PDF")
+        summary = pd.read_csv(where[-1] / "summary.csv")
+        assert (summary["target_reached"] == 2).all()
+        assert summary["with_preparation"].all()
+    assert "merged 8 runs of 2 folders; 8 were there more than once." in run.stdout
+    pd.testing.assert_frame_equal(read_results(tmp_path / "all"), read_results(out))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["plot", "nowhere"], "there are no results at 'nowhere'"),
+        (["plot", "nowhere", "--target", "80"], "--target is 80; it must be a fraction above 0"),
+        (["merge", "nowhere", "--out", "all", "--format", "pgn"], "--format has 'pgn': did you mean 'png'?"),
+    ],
+)
+def test_bad_input_to_plot_and_merge_is_refused(arguments, sentence):
+    run = gnnscale(*arguments)
+    assert run.exit_code == 2
+    assert sentence in run.output
+
+
 def wait_for_cells(run, out, count):
     while len(list(out.glob("cells/[!.]*.parquet"))) < count:
         assert run.poll() is None, "the comparison ended before it could be stopped"
