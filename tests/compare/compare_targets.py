@@ -105,11 +105,6 @@ def meet_three_others(send, cell):
     learn(send, cell)
 
 
-def learn_slowly(send, cell):
-    time.sleep(0.2)
-    learn(send, cell)
-
-
 def print_everywhere(send):
     print("from Python")
     os.write(1, b"from C++\n")
@@ -185,16 +180,31 @@ class Recorder(Display):
         self.said.append(line)
 
 
-def cells_to_share():
-    return [make_cell(sampler, seed) for seed in range(5) for sampler in ("full", "gas")]
+def cells_to_share(met):
+    return [make_cell(sampler, seed, data_dir=Path(met)) for seed in range(3) for sampler in ("full", "gas")]
+
+
+def learn_when_two_are_there(send, cell):
+    """No cell ends before each of two runners has begun one."""
+    while len(list(cell.data_dir.iterdir())) < 2:
+        time.sleep(0.01)
+    learn(send, cell)
+
+
+class Meeting(Recorder):
+    """Leaves a file when a cell begins in this process."""
+
+    def cell(self, cell):
+        super().cell(cell)
+        (cell.data_dir / str(os.getpid())).touch()
 
 
 def compare_slowly(out, ran):
     """The other runner of the test in which two share a folder; ``ran`` is where it says which cells it ran."""
     from gnnscale.compare.runner import run_cells
 
-    recorder = Recorder()
-    results = run_cells(cells_to_share(), Path(out), recorder, target=learn_slowly)
+    recorder = Meeting()
+    results = run_cells(cells_to_share(Path(out) / "met"), Path(out), recorder, target=learn_when_two_are_there)
     Path(ran).write_text(" ".join(f"{sampler}-{seed}" for sampler, seed in recorder.ran))
     write_results(results, Path(ran).with_suffix(".parquet"))
 

@@ -3,14 +3,22 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import compare_targets
 import pandas as pd
 import pytest
 import torch
-from compare_targets import Recorder, cells_to_share, learn, learn_or_fail, learn_slowly, make_cell, meet_three_others
+from compare_targets import (
+    Meeting,
+    Recorder,
+    cells_to_share,
+    learn,
+    learn_or_fail,
+    learn_when_two_are_there,
+    make_cell,
+    meet_three_others,
+)
 
 from gnnscale.compare import results as results_module
 from gnnscale.compare.results import read_results
@@ -148,18 +156,16 @@ def test_jobs_run_at_once(tmp_path):
 
 
 def test_two_runners_on_one_folder_share_the_work(tmp_path):
-    """One in a process of its own, and one here that begins when the other has."""
+    """One in a process of its own, and one here; no cell ends before both have begun one."""
+    (tmp_path / "met").mkdir()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent)])}
     other = subprocess.Popen([sys.executable, compare_targets.__file__, tmp_path, tmp_path / "other"], env=environment)
-    while not list(tmp_path.glob("cells/*.log")):
-        assert other.poll() is None
-        time.sleep(0.01)
-    recorder = Recorder()
-    results = run_cells(cells_to_share(), tmp_path, recorder, target=learn_slowly)
+    recorder = Meeting()
+    results = run_cells(cells_to_share(tmp_path / "met"), tmp_path, recorder, target=learn_when_two_are_there)
     assert other.wait() == 0
     ran = [f"{sampler}-{seed}" for sampler, seed in recorder.ran]
     others = (tmp_path / "other").read_text().split()
     assert ran
     assert others
-    assert sorted(ran + others) == sorted(f"{sampler}-{seed}" for sampler in ("full", "gas") for seed in range(5))
+    assert sorted(ran + others) == sorted(f"{sampler}-{seed}" for sampler in ("full", "gas") for seed in range(3))
     pd.testing.assert_frame_equal(results, read_results(tmp_path / "other.parquet"))
