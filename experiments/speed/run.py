@@ -19,13 +19,16 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
-import figure
-import pandas as pd
-import results
-from measure import OURS, Line
-from peers import machine
-
 FOLDER = Path(__file__).parent
+# An interpreter that has the peers need not have gnnscale.
+sys.path.insert(1, str(FOLDER.parents[1]))
+
+import figure  # noqa: E402
+import pandas as pd  # noqa: E402
+import results  # noqa: E402
+from measure import OURS, Line  # noqa: E402
+from peers import machine  # noqa: E402
+
 # File, and the threads it is measured with where that is not the user's to say.
 BENCHMARKS = ("neighbor", "samplers", "aggregation", "gather", "gas", "reddit", "scale", "accuracy")
 QUICK = 0.05
