@@ -43,7 +43,7 @@ def plot(
         formats = _drawing(target, form)
         results = read_results(folder)
         where = folder if folder.is_dir() else folder.parent
-        tell(_write(console, results, where, target, count_preparation, formats), console)
+        tell(_write(console, results, where, target, count_preparation, formats, rows_too=False), console)
     except (ValueError, OSError) as error:
         refuse(error)
 
@@ -74,6 +74,8 @@ def merge(
     console = new_console()
     try:
         formats = _drawing(target, form)
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"--out is {str(out)!r}, which is a file; give the path of a folder")
         results, said = merge_folders(folders, out)
         tell(_write(console, results, out, target, count_preparation, formats), console)
     except (ValueError, OSError) as error:
@@ -97,9 +99,22 @@ def _drawing(target: float | None, form: str) -> list[str]:
 
 
 def _write(
-    console: Console, results: Any, where: Path, target: float | None, count_preparation: bool, formats: list[str]
+    console: Console,
+    results: Any,
+    where: Path,
+    target: float | None,
+    count_preparation: bool,
+    formats: list[str],
+    rows_too: bool = True,
 ) -> Outcome:
     from gnnscale.compare.outputs import write_outcome
 
     with console.status("drawing") if console.is_terminal else nullcontext():
-        return write_outcome(results, where, target=target, count_preparation=count_preparation, formats=formats)
+        return write_outcome(
+            results,
+            where,
+            target=target,
+            count_preparation=count_preparation,
+            formats=formats,
+            rows_too=rows_too,
+        )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def tune(
-    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="A comparison with a table [tune].")],
+    specification: Annotated[Path, typer.Argument(metavar="SPEC.toml", help="A comparison with a table \\[tune].")],
     trials: Annotated[
         int | None, typer.Option(help="Trials for each sampler, at most (default: the file's, or 20)", min=1)
     ] = None,
@@ -39,7 +39,8 @@ def tune(
 
     Killed or stopped, the same command goes on with the trials that are missing.
 
-    Exit status: 0 if every sampler has a trial that finished, 1 if not, 2 for bad input, 130 after Ctrl-C.
+    Exit status: 0 if every sampler has a trial that finished, 1 if not, 2 for bad input, 130 after Ctrl-C, 143 after
+    SIGTERM.
     """
     flags = {"data_dir": data_dir, "samplers": samplers, "out": out}
     console = new_console()

@@ -49,7 +49,7 @@ def draw_all(
     results : pandas.DataFrame
         Rows as in results.parquet.
     folder : Path
-        Where the files go, each under the name of its figure. Those of a figure that has no data any more are removed.
+        Where the files go, each under the name of its figure. Files of these names from before are removed.
     target : float, optional
         The validation metric of ``time_to_target``, a fraction; default: the setting ``target`` of the runs.
     count_preparation : bool
@@ -67,9 +67,10 @@ def draw_all(
     for name, draw in FIGURES.items():
         with paper():
             figure = draw(results, summary=summary, target=target, count_preparation=count_preparation)
+            # What lies there from before would stand beside these with another target or another start of time.
+            for form in FORMATS:
+                (folder / f"{name}.{form}").unlink(missing_ok=True)
             if figure is None:
-                for form in FORMATS:
-                    (folder / f"{name}.{form}").unlink(missing_ok=True)
                 continue
             for form in formats:
                 files.append(folder / f"{name}.{form}")

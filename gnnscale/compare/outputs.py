@@ -31,6 +31,7 @@ def write_outcome(
     target: float | None = None,
     count_preparation: bool = False,
     formats: Sequence[str] = ("png", "svg"),
+    rows_too: bool = True,
 ) -> Outcome:
     """Write results.parquet, summary.csv, paired.csv, the figures of a comparison and its page.
 
@@ -45,12 +46,16 @@ def write_outcome(
         Whether curves and times to target begin with preparation.
     formats : sequence of str
         Endings of the figures' files: png, svg, pdf.
+    rows_too : bool
+        Whether to write results.parquet, which tells that the comparison has come to its end.
     """
     summary = summarise(results, target, count_preparation)
-    files = [folder / name for name in ("results.parquet", "summary.csv", "paired.csv")]
-    write_results(results, files[0])
-    write_table(summary, files[1])
-    write_table(paired(results), files[2])
+    files = [folder / "summary.csv", folder / "paired.csv"]
+    write_table(summary, files[0])
+    write_table(paired(results), files[1])
+    if rows_too:
+        files.insert(0, folder / "results.parquet")
+        write_results(results, files[0])
     files += draw_all(results, folder, target=target, count_preparation=count_preparation, formats=formats)
     files.append(write_page(results, folder, target=target, count_preparation=count_preparation))
     runs = results.drop_duplicates(RUN)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+#: More are a slip of the keyboard.
+MOST_SEEDS = 10_000
+
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -149,6 +152,8 @@ def parse_seeds(value: Any) -> list[int]:
             raise ValueError(f"seeds is {value!r}; it must be a number such as 3, or a list such as 0,5,7.")
         value = [int(part) for part in parts] if "," in value else int(parts[0])
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        if value > MOST_SEEDS:
+            raise ValueError(f"seeds is {value}; that many runs will not end, use at most {MOST_SEEDS:,}.")
         return list(range(value))
     whole = isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**63 for seed in value)
     if not whole or not value or len(set(value)) < len(value):

@@ -148,8 +148,8 @@ def read_results(path: str | Path) -> pd.DataFrame:
     Parameters
     ----------
     path : str or Path
-        The folder of a comparison, its results.parquet, or the file of one cell. In a folder that has no
-        results.parquet yet, the cells that are finished so far are read.
+        The folder of a comparison, its results.parquet, or the file of one cell. In a folder whose comparison has
+        not come to its end, the cells that are finished so far are read.
 
     Returns
     -------
@@ -170,7 +170,11 @@ def read_results(path: str | Path) -> pd.DataFrame:
     whole = path / "results.parquet"
     # Files that are being written begin with a dot.
     cells = [file for file in sorted((path / "cells").glob("*.parquet")) if not file.name.startswith(".")]
-    return concatenate(map(_read_file, cells)) if cells and not whole.exists() else _read_file(whole)
+    if not cells or (whole.exists() and whole.stat().st_mtime >= max(file.stat().st_mtime for file in cells)):
+        return _read_file(whole)
+    from gnnscale.compare.merge import merge  # which reads results
+
+    return merge([concatenate(map(_read_file, cells))])
 
 
 def _read_file(path: Path) -> pd.DataFrame:
@@ -185,7 +189,22 @@ def _read_file(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} lacks the columns {', '.join(foreign)}; delete it and compare again.")
     for name in missing:
         table = table.append_column(name, pa.nulls(len(table), COLUMNS[name].type))
-    return table.select(list(COLUMNS)).to_pandas()
+    try:
+        table = table.select(list(COLUMNS)).cast(SCHEMA)
+    except pa.ArrowException as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} has a column of another type ({reason}); delete it and compare again.") from None
+    rows = table.to_pandas()
+    for name in ("dataset", "model", "sampler", "seed", "epoch", "status", "settings"):
+        if rows[name].isna().any():
+            raise ValueError(f"{path} has empty values in the column {name}; delete it and compare again.")
+    for name in ("settings", "machine"):
+        for text in rows[name].dropna().unique():
+            try:
+                json.loads(text)
+            except ValueError:
+                raise ValueError(f"{path} has no JSON in the column {name}; delete it and compare again.") from None
+    return rows
 
 
 def read_cell(cell: Cell, folder: Path) -> pd.DataFrame | None:

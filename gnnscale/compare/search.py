@@ -6,13 +6,15 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.compare.names import did_you_mean
 from gnnscale.compare.parse import parse_seeds
-from gnnscale.compare.plan import Combination
+from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
 from gnnscale.compare.source import Places
+from gnnscale.plugins import is_file_choice
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -88,6 +90,18 @@ class Values:
         return json.loads(value) if self.choices else value
 
 
+def _plain(called: str) -> str:
+    """A sampler in a file goes by the file's absolute path, however it was written."""
+    if not is_file_choice(called):
+        return called
+    path, _, class_name = called.rpartition(":")
+    return f"{Path(path).resolve()}:{class_name}"
+
+
+def _names(sampler: Choice) -> set[str]:
+    return {sampler.name, sampler.short_name, sampler.label}
+
+
 @dataclass(frozen=True)
 class Search:
     """What ``[tune]`` says.
@@ -108,8 +122,9 @@ class Search:
         found = {("train", name): values for name, values in self.train.items()}
         found |= {("model", name): values for name, values in self.model.items()}
         sampler = combination.sampler
-        for called in (sampler.short_name, sampler.label):
-            found |= {("sampler", name): values for name, values in self.sampler.get(called, {}).items()}
+        for called, settings in self.sampler.items():
+            if _plain(called) in _names(sampler):
+                found |= {("sampler", name): values for name, values in settings.items()}
         return found
 
 
@@ -214,11 +229,12 @@ class _SearchReader:
                         self.add(problem, kind, name)
 
     def samplers(self) -> Iterator[tuple[str, dict[str, Values]]]:
-        choices = [combination.sampler for combination in self.combinations]
-        known = {name for choice in choices for name in (choice.short_name, choice.label)}
+        known = {name for combination in self.combinations for name in _names(combination.sampler)}
         for name, table in self.table("tune.sampler", self.content.get("sampler", {})).items():
-            if known and name not in known:
-                self.add(f"unknown sampler {name!r} in [tune.sampler]: {did_you_mean(name, known)}", "sampler", name)
+            if known and _plain(name) not in known:
+                self.add(
+                    f"[tune.sampler] has an unknown sampler {name!r}: {did_you_mean(name, known)}", "sampler", name
+                )
             own = self.table(f"tune.sampler.{name}", table)
             found = {key: self.values(value, "sampler", name, key) for key, value in own.items()}
             yield name, {key: values for key, values in found.items() if values}

@@ -89,7 +89,13 @@ def _not_toml(file: str, text: str, message: str) -> str:
     if message.startswith("Cannot overwrite a value") and equals:
         reason = f"{key.strip()} is given twice"
     if (twice := re.match(r"Cannot declare \((.*?),?\) twice", message)) is not None:
-        reason = f"the table {twice.group(1).replace(chr(39), '').replace(', ', '.')} is headed twice"
+        names = twice.group(1).replace("'", "").split(", ")
+        reason = f"the table {'.'.join(names)} is headed twice"
+        # The likeliest slip: sampler = [...] at the top, where samplers is meant.
+        for number, earlier in enumerate(lines[: line - 1], 1):
+            if re.match(rf"\s*{re.escape(names[0])}\s*=", earlier):
+                reason = f"{names[0]} has a value in line {number}, so that [{'.'.join(names)}] cannot be a table"
+                reason += f"; is {names[0]}s meant there" if names[0] in ("dataset", "model", "sampler") else ""
     return f"{file}:{line}: this is not valid TOML: {reason}."
 
 

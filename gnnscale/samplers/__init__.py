@@ -75,7 +75,7 @@ __all__ = [
 ]
 
 
-def make_sampler(name: str, *, num_layers: int, num_nodes: int, **arguments: Any) -> Any:
+def make_sampler(name: str, /, *, num_layers: int, num_nodes: int, **arguments: Any) -> Any:
     """A sampler by name, with defaults that suit the model and the graph.
 
     Parameters

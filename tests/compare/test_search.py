@@ -107,3 +107,14 @@ def test_anything_at_all_is_read_or_refused(table: Any) -> None:
     search, problems = read(table)
     assert problems or search.of(COMBINATION) or search.sampler == {} or search.sampler
     assert all(isinstance(problem, str) and problem.endswith(".") for problem in problems)
+
+
+def test_a_sampler_in_a_file_goes_by_its_path_or_its_class(tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = replace(COMBINATION, sampler=Choice(f"{tmp_path}/mine.py:Mine", {}, "Mine"))
+    for called in ("mine.py:Mine", f"{tmp_path}/mine.py:Mine", "Mine"):
+        search, problems = read_search({"sampler": {called: {"k": [1, 2]}}}, [own], {})
+        assert not problems
+        assert list(search.of(own)) == [("sampler", "k")]
+    _, problems = read_search({"sampler": {"other.py:Mine": {"k": [1, 2]}}}, [own], {})
+    assert "unknown sampler 'other.py:Mine'" in problems[0]
