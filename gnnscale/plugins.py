@@ -32,6 +32,14 @@ def is_file_choice(name: str) -> bool:
     return ".py:" in name or name.endswith(".py")
 
 
+def absolute_choice(name: str) -> str:
+    """The same choice, by the absolute path of its file where it names one."""
+    if not is_file_choice(name):
+        return name
+    path, _, class_name = name.rpartition(":")
+    return f"{Path(path).resolve()}:{class_name}"
+
+
 def offered() -> dict[str, EntryPoint]:
     """The samplers that installed packages offer, by name."""
     return _offered(tuple(sys.path))

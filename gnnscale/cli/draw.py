@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 
     from gnnscale.compare.outputs import Outcome
 
+# The options of both commands.
+Target = Annotated[
+    float | None,
+    typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
+]
+CountPreparation = Annotated[
+    bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
+]
+Format = Annotated[str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")]
+
 
 def plot(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of a comparison.")],
-    target: Annotated[
-        float | None,
-        typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
-    ] = None,
-    count_preparation: Annotated[
-        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
-    ] = False,
-    form: Annotated[
-        str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")
-    ] = "png,svg",
+    target: Target = None,
+    count_preparation: CountPreparation = False,
+    form: Format = "png,svg",
 ) -> None:
     """Make the tables, the figures and the page of a comparison again, from its results.
 
@@ -51,16 +54,9 @@ def plot(
 def merge(
     folders: Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders of comparisons.")],
     out: Annotated[Path, typer.Option(help="Folder for the merged results.")],
-    target: Annotated[
-        float | None,
-        typer.Option(help="Validation metric, a fraction, for times to target (default: the runs' own setting)"),
-    ] = None,
-    count_preparation: Annotated[
-        bool, typer.Option("--count-preparation", help="Let curves and times to target begin with preparation.")
-    ] = False,
-    form: Annotated[
-        str, typer.Option("--format", help="Of the figures: png, svg and pdf, with commas between.")
-    ] = "png,svg",
+    target: Target = None,
+    count_preparation: CountPreparation = False,
+    form: Format = "png,svg",
 ) -> None:
     """Put the results of several comparisons together: other seeds, other samplers, other machines.
 

@@ -6,7 +6,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gnnscale.compare.names import did_you_mean
@@ -14,7 +13,7 @@ from gnnscale.compare.parse import parse_seeds
 from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.settings import MODEL, PER_SAMPLER, TRAINING, problem_with
 from gnnscale.compare.source import Places
-from gnnscale.plugins import is_file_choice
+from gnnscale.plugins import absolute_choice
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -90,14 +89,6 @@ class Values:
         return json.loads(value) if self.choices else value
 
 
-def _plain(called: str) -> str:
-    """A sampler in a file goes by the file's absolute path, however it was written."""
-    if not is_file_choice(called):
-        return called
-    path, _, class_name = called.rpartition(":")
-    return f"{Path(path).resolve()}:{class_name}"
-
-
 def _names(sampler: Choice) -> set[str]:
     return {sampler.name, sampler.short_name, sampler.label}
 
@@ -123,7 +114,7 @@ class Search:
         found |= {("model", name): values for name, values in self.model.items()}
         sampler = combination.sampler
         for called, settings in self.sampler.items():
-            if _plain(called) in _names(sampler):
+            if absolute_choice(called) in _names(sampler):
                 found |= {("sampler", name): values for name, values in settings.items()}
         return found
 
@@ -231,7 +222,7 @@ class _SearchReader:
     def samplers(self) -> Iterator[tuple[str, dict[str, Values]]]:
         known = {name for combination in self.combinations for name in _names(combination.sampler)}
         for name, table in self.table("tune.sampler", self.content.get("sampler", {})).items():
-            if known and _plain(name) not in known:
+            if known and absolute_choice(name) not in known:
                 self.add(
                     f"[tune.sampler] has an unknown sampler {name!r}: {did_you_mean(name, known)}", "sampler", name
                 )

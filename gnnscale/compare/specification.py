@@ -20,7 +20,7 @@ from gnnscale.compare.source import Places, SpecificationError, override, read_t
 from gnnscale.data import dataset_names
 from gnnscale.nn import MODELS
 from gnnscale.nn.models import settings_of
-from gnnscale.plugins import check_name, is_file_choice, offered, source_digest
+from gnnscale.plugins import absolute_choice, check_name, is_file_choice, offered, source_digest
 from gnnscale.samplers import SAMPLERS
 
 __all__ = ["Specification", "SpecificationError", "read_specification"]
@@ -300,10 +300,7 @@ class _Reader:
         except (ValueError, OSError) as error:
             self.problem(f"{error}.", *here)
             return None
-        if not is_file_choice(sampler.name):
-            return replace(sampler, digest=digest)
-        path, _, class_name = sampler.name.rpartition(":")
-        return replace(sampler, name=f"{Path(path).resolve()}:{class_name}", digest=digest)
+        return replace(sampler, name=absolute_choice(sampler.name), digest=digest)
 
     def unknown_settings(self, name: str, arguments: dict[str, Any]) -> list[tuple[str, str]]:
         """Arguments that the model's constructor does not know, each with a sentence."""

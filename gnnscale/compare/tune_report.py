@@ -15,7 +15,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from gnnscale.compare.display import Display
-from gnnscale.compare.plan import Cell
 from gnnscale.compare.results import write_whole
 from gnnscale.compare.specification import Specification
 from gnnscale.compare.tune import Study, Trial
@@ -38,9 +37,6 @@ class TuneDisplay(Display):
 
     def __exit__(self, *error: object) -> None:
         self.progress.stop()
-
-    def end(self, cell: Cell, rows: pd.DataFrame) -> None:
-        """A cell of a trial has ended: the bar moves when all of the round have."""
 
     def say(self, line: str) -> None:
         """Print one line as it is."""
