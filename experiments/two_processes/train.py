@@ -9,6 +9,7 @@ of batches may differ by one: ``model.join()`` lets a process that has none left
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import statistics
@@ -47,6 +48,9 @@ def main() -> None:
             f"{args.dataset}, {args.sampler}, {world()} processes: test {statistics.mean(tests):.2f} ± {spread:.2f} %"
         )
     if dist.is_initialized():
+        # The trained models are in cycles and hold on to the process group, whose threads would then live into the
+        # interpreter's end, and abort there if they still have tensors to let go of.
+        gc.collect()
         dist.destroy_process_group()
 
 

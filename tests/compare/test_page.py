@@ -4,6 +4,7 @@ import base64
 import json
 import re
 import shutil
+import time
 
 import compare_targets
 import numpy as np
@@ -333,7 +334,11 @@ def test_the_theme_follows_the_system_and_the_switch(opened):
     assert dark != light
     # The black curve of `full` would not be seen.
     color = "document.querySelector('.plot').data.find(trace => trace.name === 'full' && !trace.fill).line.color"
-    page.wait_for_function(f"{color} !== '#000000'")
+    end = time.monotonic() + 60
+    # Not `wait_for_function`, which evaluates text in the page: its content security policy forbids that.
+    while page.evaluate(color) == "#000000":
+        assert time.monotonic() < end
+        page.wait_for_timeout(20)
     page.click("#theme")
     assert page.evaluate(paper) == light
     assert page.evaluate(color) == "#000000"

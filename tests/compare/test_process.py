@@ -1,4 +1,3 @@
-import multiprocessing.forkserver
 import os
 import signal
 import subprocess
@@ -134,8 +133,6 @@ def test_the_peak_of_memory_is_the_processes_own(tmp_path):
 @pytest.mark.parametrize("metric", ["accuracy", "roc_auc"])
 def test_a_cell_finds_everything_imported(metric, tmp_path):
     """What the server has not imported, every cell imports anew: torch's compiler alone takes two seconds."""
-    # Another test of this process may have started the server, for itself and with nothing imported.
-    multiprocessing.forkserver._forkserver._stop()
     graph = tmp_path / "graph.npz"
     random = np.random.default_rng(0)
     masks = random.integers(3, size=100)
