@@ -32,8 +32,10 @@ class CMakeBuild(build_ext):
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={build}",
         ]  # fmt: skip
-        # A module of an earlier build must not pass for this one, should this one fail.
-        target.unlink(missing_ok=True)
+        # A module of an earlier build must not pass for this one, should this one fail; an editable install has it in
+        # the sources.
+        for earlier in (target, ROOT / "gnnscale" / target.name):
+            earlier.unlink(missing_ok=True)
         jobs = str(self.parallel or os.cpu_count() or 1)
         try:
             # Afresh each time: CMake's cache would hold on to the paths of an earlier build environment.
