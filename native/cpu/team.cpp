@@ -1,24 +1,16 @@
 #include "team.h"
 
-#include <pthread.h>
-#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
 
 namespace gnnscale {
-namespace {
 
-bool parent_has_threads = false, forked_beside_threads = false;
-
-// A folder's links are itself, its name above, and one for each folder in it: here, for each thread.
-void look_for_threads() {
-    struct stat tasks;
-    parent_has_threads = stat("/proc/self/task", &tasks) != 0 || tasks.st_nlink > 3;
+bool may_have_threads() {
+    static std::atomic<pid_t> first{0};
+    const pid_t self = getpid();
+    pid_t known = 0;
+    return first.compare_exchange_strong(known, self) || known == self;
 }
-
-[[maybe_unused]] const int kRegistered =
-    pthread_atfork(look_for_threads, nullptr, [] { forked_beside_threads |= parent_has_threads; });
-
-}  // namespace
-
-bool may_have_threads() { return !forked_beside_threads; }
 
 }  // namespace gnnscale

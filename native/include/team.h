@@ -12,8 +12,8 @@
 
 namespace gnnscale {
 
-// OpenMP's threads do not survive a fork, and GNU's runtime would wait for them for ever. So a child does without if its
-// parent had threads, whoever they were of.
+// OpenMP's threads do not survive a fork, and GNU's runtime would wait for them for ever. So only the first process that
+// asks has some, and a child of it does without. (A child that forks off before is the first of its own.)
 bool may_have_threads();
 
 class Team {

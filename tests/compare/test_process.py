@@ -156,5 +156,5 @@ def test_a_cell_finds_everything_imported(metric, tmp_path):
     assert ending == OK, (tmp_path / "log").read_text()
     ((threads, imported),) = found
     assert len(imported) < 30
-    # A server with threads of its own would not be safe to fork.
-    assert threads == 1
+    # A server with threads of its own would not be safe to fork; that of pyarrow's allocator does survive a fork.
+    assert len([name for name in threads if name != "jemalloc_bg_thd"]) == 1

@@ -2,11 +2,7 @@
 
 import itertools
 import multiprocessing
-import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import torch
@@ -274,38 +270,6 @@ def test_a_forked_process_samples_too() -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         nodes = pool.apply(nodes_of_sample, arguments)
     assert nodes == wanted[0].tolist()
-
-
-PARENT_WITH_OTHERS_THREADS = """
-import multiprocessing, torch
-from gnnscale import ops
-
-indptr = torch.arange(2001) * 100
-indices = torch.randint(2000, (200_000,), dtype=torch.int32)
-
-
-def child(queue):
-    queue.put(ops.sample_neighbors(indptr, indices, torch.arange(700), [50, 50], key=5, num_threads=2)[0].numel())
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(2)
-    torch.rand(1000, 1000) @ torch.rand(1000, 1000) + torch.rand(1000, 1000).exp()  # OpenMP's threads, and not ours
-    queue = multiprocessing.get_context("fork").SimpleQueue()
-    process = multiprocessing.get_context("fork").Process(target=child, args=(queue,))
-    process.start()
-    print(queue.get())
-"""
-
-
-def test_a_process_forked_beside_torchs_threads_samples_too(tmp_path: Path) -> None:
-    """GNU's OpenMP would wait for threads that stayed in the parent."""
-    script = tmp_path / "parent.py"
-    script.write_text(PARENT_WITH_OTHERS_THREADS)
-    command = [sys.executable, str(script)]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "2"}, capture_output=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 700
 
 
 def nodes_of_sample(indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int]) -> list[int]:
