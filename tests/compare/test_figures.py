@@ -161,6 +161,22 @@ def test_time_to_target_lists_the_fastest_first_and_says_who_never_came():
     assert drawn(time_to_target, results) is None
 
 
+@pytest.mark.parametrize("others", [1.0, 100.0])
+def test_words_about_seeds_that_never_came_hide_none_that_did(others):
+    results = results_of(
+        *(one_run("full", seed, [0.1, 0.9], speed=others) for seed in range(10)),
+        *(one_run("gas", seed, [0.1, 0.9 if seed < 2 else 0.2], speed=others * 1.1) for seed in range(10)),
+    )
+    figure = drawn(time_to_target, results, target=0.8)
+    figure.canvas.draw()
+    (axes,) = panels(figure)
+    (words,) = axes.texts
+    assert words.get_text() == "2 of 10"
+    points = np.concatenate([line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"])
+    last = max(axes.transData.transform((x, y))[0] for x, y in points if np.isfinite(x))
+    assert last + 4 < words.get_window_extent().x0
+
+
 # ---------- the files ----------
 
 
