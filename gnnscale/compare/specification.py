@@ -85,14 +85,19 @@ def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specifica
     >>> [sampler.label for sampler in specification.samplers], specification.seeds
     (['full', 'gas'], [0, 1])
     """
+    specification, problems = read_with_problems(path, flags)
+    if problems:
+        raise SpecificationError(sorted(problems, key=specification.places.line_of))
+    return specification
+
+
+def read_with_problems(path: Path | None, flags: Mapping[str, Any]) -> tuple[Specification, list[str]]:
+    """As :func:`read_specification`, but what is wrong comes back beside what is there without it."""
     given = {name: value for name, value in flags.items() if value is not None}
     file, places = read_toml(path) if path else ({}, Places())
     content, places = override(file, given, places)
     reader = _Reader(content, places)
-    specification = reader.read(file, path.stem if path else None)
-    if reader.problems:
-        raise SpecificationError(sorted(reader.problems, key=places.line_of))
-    return specification
+    return reader.read(file, path.stem if path else None), reader.problems
 
 
 class _Reader:
