@@ -94,6 +94,8 @@ def test_a_panel_for_each_dataset_and_failed_cells_do_not_stop_the_drawing():
     assert [axes.get_title().partition(",")[0] for axes in panels(figure)] == ["a", "b", "c"]
     assert [text.get_text() for text in panels(figure)[1].texts] == ["no run has finished"]
     assert "not all finished: full 0 of 3 on b, gcn; gas 0 of 3 on b, gcn." in note(figure)
+    alone = drawn(accuracy_vs_epoch, results[results["dataset"] == "b"])
+    assert "not all finished: full 0 of 3; gas 0 of 3." in note(alone)
 
 
 def test_times_of_two_machines_in_one_figure_are_warned_of():
