@@ -43,12 +43,13 @@ nb::tuple bind_edges_from(Vector<const int64_t> indptr, Vector<const Index> indi
 template <class Index>
 nb::tuple bind_column_sums(Vector<const int64_t> indptr, Vector<const Index> indices,
                            Vector<const int64_t> destinations, std::optional<Vector<const double>> rows,
-                           std::optional<Vector<const double>> columns, std::optional<Vector<const float>> weight) {
+                           std::optional<Vector<const double>> columns, std::optional<Vector<const float>> weight,
+                           int num_threads) {
     Columns found;
     {
         nb::gil_scoped_release release;
         found = column_sums(csc(indptr, indices), nodes(destinations),
-                            {data_or_null(rows), data_or_null(columns), data_or_null(weight)});
+                            {data_or_null(rows), data_or_null(columns), data_or_null(weight)}, num_threads);
     }
     return nb::make_tuple(to_tensor(std::move(found.sources)), to_tensor(std::move(found.sums)));
 }
@@ -115,7 +116,7 @@ void bind_index(nb::module_& m) {
           "destinations"_a.noconvert(), "drawn"_a.noconvert(), "num_threads"_a, "narrow_limit"_a);
     m.def("column_sums", bind_column_sums<Index>, "indptr"_a.noconvert(), "indices"_a.noconvert(),
           "destinations"_a.noconvert(), "rows"_a.noconvert().none(), "columns"_a.noconvert().none(),
-          "weight"_a.noconvert().none());
+          "weight"_a.noconvert().none(), "num_threads"_a);
     m.def("fill_rows", bind_fill_rows<Index>, "indptr"_a.noconvert(), "values"_a.noconvert(),
           "weight"_a.noconvert().none(), "totals"_a.noconvert());
 }

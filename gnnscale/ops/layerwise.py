@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gnnscale.ops import reference
 from gnnscale.ops._backend import native
-from gnnscale.ops._checks import check_csc, check_vector
+from gnnscale.ops._checks import check_csc, check_vector, thread_count
 
 
 def column_sums(
@@ -20,6 +20,7 @@ def column_sums(
     rows: Tensor | None = None,
     columns: Tensor | None = None,
     weight: Tensor | None = None,
+    num_threads: int = 1,
 ) -> tuple[Tensor, Tensor]:
     """For each source u of some nodes' in-edges, Σ_v rows_v weight_vu² · columns_u over its edges to them.
 
@@ -35,6 +36,8 @@ def column_sums(
         (N,) float64; ones where absent.
     weight : Tensor, optional
         (E,) float32; ones where absent.
+    num_threads : int
+        Most threads to use; the result does not depend on it.
 
     Returns
     -------
@@ -69,7 +72,10 @@ def column_sums(
             check_vector(name, values, dtype)
             if len(values) != length:
                 raise ValueError(f"{name} holds {len(values)} values; it needs {length}.")
-    return (reference if native is None else native).column_sums(indptr, indices, destinations, rows, columns, weight)
+    threads = thread_count(num_threads)
+    if native is None:
+        return reference.column_sums(indptr, indices, destinations, rows, columns, weight)
+    return native.column_sums(indptr, indices, destinations, rows, columns, weight, threads)
 
 
 def draw_in_succession(chance: Tensor, size: int, *, key: int) -> Tensor:

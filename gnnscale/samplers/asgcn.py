@@ -144,7 +144,7 @@ class ASGCNSampler(LayerwiseSampler):
         return unscaled / unscaled.sum().clamp(min=torch.finfo(unscaled.dtype).tiny)
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> AdaptiveLayer:
-        candidates, chance = squared_columns(csc, destinations, self._scales(csc))
+        candidates, chance = squared_columns(csc, destinations, self._scales(csc), self.num_threads)
         chance = chance.sqrt()
         q = self.probabilities(chance, candidates, destinations)
         drawn, counts = draw_with_replacement(q.detach().cumsum(0), size, key=key)

@@ -143,7 +143,7 @@ class FastGCNSampler(LayerwiseSampler):
         """p of all nodes and its cumulative sums, float64, and the guide to these, computed once a graph."""
         prepared = self._prepared
         if prepared is None or prepared[0] is not csc:
-            sources, sums = squared_columns(csc, csc.nodes, squared_scales(csc, self.norm))
+            sources, sums = squared_columns(csc, csc.nodes, squared_scales(csc, self.norm), self.num_threads)
             columns = torch.zeros(csc.num_nodes, dtype=sums.dtype).index_copy_(0, sources, sums)
             cumulative = on_huge_pages(columns.cumsum(0))
             # At once, because several threads may draw from a graph that was not prepared.
@@ -217,7 +217,7 @@ class LADIESSampler(LayerwiseSampler):
         return ["debias=True"] if self.debias else []
 
     def draw_layer(self, csc: CSC, destinations: Tensor, size: int, key: int) -> DrawnLayer:
-        candidates, chance = squared_columns(csc, destinations, self._scales(csc))
+        candidates, chance = squared_columns(csc, destinations, self._scales(csc), self.num_threads)
         if self.debias:
             chance = chance.sqrt()
         drawn = draw_in_succession(chance, size, key=key)
@@ -271,10 +271,12 @@ def squared_scales(csc: CSC, norm: str) -> Scales:
     return inverse(csc.degree), inverse(csc.out_degree if norm == "both" else csc.degree)
 
 
-def squared_columns(csc: CSC, destinations: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
+def squared_columns(csc: CSC, destinations: Tensor, scales: Scales, num_threads: int) -> tuple[Tensor, Tensor]:
     """The sources of ``destinations``' in-edges, and Σ_v Â_vu² for each over those edges; float64."""
     rows, columns = scales
-    return column_sums(csc.indptr, csc.indices, destinations, rows=rows, columns=columns, weight=csc.weight)
+    return column_sums(
+        csc.indptr, csc.indices, destinations, rows=rows, columns=columns, weight=csc.weight, num_threads=num_threads
+    )
 
 
 def keep_drawn(csc: CSC, destinations: Tensor, drawn: Tensor, importance: Tensor, num_threads: int) -> DrawnLayer:

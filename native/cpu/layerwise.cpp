@@ -3,20 +3,25 @@
 
 #include <algorithm>
 #include <cmath>
+#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "check_nodes.h"
 #include "node_set.h"
+#include "parallel.h"
 #include "prefetch.h"
 #include "random.h"
+#include "team.h"
 
 namespace gnnscale {
 namespace {
 
-// Edges numbered at a time: few enough to stay in the processor's cache.
-constexpr int64_t kChunk = 1 << 15;
+// Destinations whose edges a thread reads at once, and what a thread is worth its while, in edges.
+constexpr int64_t kRows = 32;
+constexpr int64_t kReadsPerThread = 4096;
 // Rows whose edges are asked for before their turn, and how much of each: the processor sees where a longer row goes.
 constexpr int64_t kRowsAhead = 8;
 constexpr int64_t kBytesAhead = 256;
@@ -25,13 +30,22 @@ constexpr int64_t kDrawsAhead = 16;
 template <class Index, class Local>
 class ColumnSums {
   public:
-    ColumnSums(const Csc<Index>& graph, Nodes destinations, const Factors& factors)
-        : graph_(graph), destinations_(destinations), factors_(factors), sources_(graph.num_nodes),
-          rows_(destinations.count), values_(factors.rows ? destinations.count : 0) {}
+    ColumnSums(const Csc<Index>& graph, Nodes destinations, const Factors& factors, int num_threads)
+        : graph_(graph), destinations_(destinations), factors_(factors), num_threads_(num_threads),
+          sources_(graph.num_nodes), rows_(destinations.count), values_(factors.rows ? destinations.count : 0),
+          read_(blocks()) {}
 
+    // Threads read blocks of rows, and whichever is at it adds those that have been read, in their order.
     Columns run() {
-        find_rows();
-        for (int64_t row = 0; row < destinations_.count;) row = add(row);
+        const int64_t total = find_rows(), most = std::min(total, graph_.num_nodes);
+        sources_.reserve(most);
+        sums_.resize(most);
+        InOrder adding(blocks());
+        const auto follow = [&](int64_t block) { add(block); };
+        Team(num_threads_).run(blocks(), 1, parts_for(total, kReadsPerThread, num_threads_), [&](int64_t block, int64_t) {
+            read(block);
+            adding.end(block, follow);
+        });
         const int64_t size = sources_.size();
         sums_.resize(size);
         Columns found{sources_.take(), std::move(sums_)};
@@ -44,9 +58,12 @@ class ColumnSums {
     }
 
   private:
-    // Where the edges of the destinations stand, with all that is in the way of reading them one after the other.
-    void find_rows() {
-        int64_t total = 0, longest = 0;
+    int64_t blocks() const { return (destinations_.count + kRows - 1) / kRows; }
+    int64_t end_of(int64_t block) const { return std::min((block + 1) * kRows, destinations_.count); }
+
+    // Where the edges of the destinations stand; gives how many there are.
+    int64_t find_rows() {
+        int64_t total = 0;
         for (int64_t i = 0; i < destinations_.count; ++i) {
             if (i + kAhead < destinations_.count) {
                 const int64_t ahead = destinations_.ids[i + kAhead];
@@ -62,35 +79,57 @@ class ColumnSums {
             rows_[i] = {start, stop - start};
             if (factors_.rows) values_[i] = factors_.rows[node];
             total += stop - start;
-            longest = std::max(longest, stop - start);
         }
-        const int64_t most = std::min(total, graph_.num_nodes);
-        sources_.reserve(most);
-        sums_.resize(most);
-        local_.resize(std::min(total, kChunk + longest));
+        return total;
     }
 
     void ask_for(int64_t row) const {
-        if (row >= destinations_.count) return;
         const auto [start, degree] = rows_[row];
         const int64_t bytes = std::min(degree * int64_t{sizeof(Index)}, kBytesAhead);
         prefetch(graph_.indices + start, bytes);
         if (factors_.weight) prefetch(factors_.weight + start, bytes);
     }
 
-    // Adds the edges of a few rows from `first` on; gives the row after them.
-    int64_t add(int64_t first) {
-        Local* local = local_.data();
-        int64_t size = 0, row = first;
-        for (; row < destinations_.count && size < kChunk; ++row) {
-            ask_for(row + kRowsAhead);
-            size += read(rows_[row], local + size);
+    // Copies the sources of a block's rows, and asks for their places in the map.
+    void read(int64_t block) {
+        const int64_t begin = block * kRows, end = end_of(block);
+        int64_t edges = 0;
+        for (int64_t row = begin; row < end; ++row) edges += rows_[row].degree;
+        Buffer<Local> sources = take(edges);
+        Local* local = sources.data();
+        for (int64_t row = begin; row < std::min(begin + kRowsAhead, end); ++row) ask_for(row);
+        for (int64_t row = begin; row < end; ++row) {
+            if (row + kRowsAhead < end) ask_for(row + kRowsAhead);
+            read(rows_[row], local);
+            local += rows_[row].degree;
         }
+        sources_.prefetch(sources.data(), edges);
+        read_[block] = std::move(sources);
+    }
+
+    // What is wrong among them is looked for afterwards.
+    void read(Row row, Local* out) const {
+        const Index* sources = graph_.indices + row.start;
+        const auto limit = static_cast<uint64_t>(graph_.num_nodes);
+        bool wrong = false;
+        for (int64_t e = 0; e < row.degree; ++e) {
+            out[e] = static_cast<Local>(sources[e]);
+            wrong |= static_cast<uint64_t>(sources[e]) >= limit;
+        }
+        if (wrong)
+            for (int64_t e = 0; e < row.degree; ++e)
+                check_node("indices", row.start + e, sources[e], graph_.num_nodes);
+    }
+
+    // Numbers the sources of a block that has been read, and adds up its edges.
+    void add(int64_t block) {
+        Buffer<Local> sources = std::move(read_[block]);
+        Local* local = sources.data();
         const int64_t known = sources_.size();
-        sources_.relabel_reserved(local, size);
+        sources_.relabel_reserved(local, sources.size());
         double* sums = sums_.data();
         std::fill(sums + known, sums + sources_.size(), 0.0);
-        for (int64_t r = first; r < row; ++r) {
+        for (int64_t r = block * kRows; r < end_of(block); ++r) {
             const auto [start, degree] = rows_[r];
             const double value = factors_.rows ? values_[r] : 1.0;
             if (factors_.weight) {
@@ -103,31 +142,33 @@ class ColumnSums {
             }
             local += degree;
         }
-        return row;
+        std::lock_guard lock(mutex_);
+        free_.push_back(std::move(sources));
     }
 
-    // Copies a row's sources; gives their number. What is wrong among them is looked for afterwards.
-    int64_t read(Row row, Local* out) const {
-        const Index* sources = graph_.indices + row.start;
-        const auto limit = static_cast<uint64_t>(graph_.num_nodes);
-        bool wrong = false;
-        for (int64_t e = 0; e < row.degree; ++e) {
-            out[e] = static_cast<Local>(sources[e]);
-            wrong |= static_cast<uint64_t>(sources[e]) >= limit;
+    Buffer<Local> take(int64_t edges) {
+        Buffer<Local> sources;
+        {
+            std::lock_guard lock(mutex_);
+            if (!free_.empty()) {
+                sources = std::move(free_.back());
+                free_.pop_back();
+            }
         }
-        if (wrong)
-            for (int64_t e = 0; e < row.degree; ++e)
-                check_node("indices", row.start + e, sources[e], graph_.num_nodes);
-        return row.degree;
+        sources.resize(edges);
+        return sources;
     }
 
     const Csc<Index>& graph_;
     const Nodes destinations_;
     const Factors& factors_;
+    const int num_threads_;
     NodeSet<Local> sources_;
     Buffer<Row> rows_;
     Buffer<double> values_, sums_;  // a factor for each row; a sum for each source
-    Buffer<Local> local_;
+    std::vector<Buffer<Local>> read_;  // the sources of the blocks that are to be added
+    std::mutex mutex_;
+    std::vector<Buffer<Local>> free_;
 };
 
 // The first of increasing numbers above `point`; without branches, which nobody could predict.
@@ -191,9 +232,9 @@ class Left {
 }  // namespace
 
 template <class Index>
-Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors) {
-    return graph.num_nodes <= INT32_MAX ? ColumnSums<Index, int32_t>(graph, destinations, factors).run()
-                                        : ColumnSums<Index, int64_t>(graph, destinations, factors).run();
+Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors, int num_threads) {
+    return graph.num_nodes <= INT32_MAX ? ColumnSums<Index, int32_t>(graph, destinations, factors, num_threads).run()
+                                        : ColumnSums<Index, int64_t>(graph, destinations, factors, num_threads).run();
 }
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key) {
@@ -271,8 +312,8 @@ Buffer<double> fill_rows(const Rows<Id>& rows, const double* values, const float
     return filled;
 }
 
-template Columns column_sums(const Csc<int32_t>&, Nodes, const Factors&);
-template Columns column_sums(const Csc<int64_t>&, Nodes, const Factors&);
+template Columns column_sums(const Csc<int32_t>&, Nodes, const Factors&, int);
+template Columns column_sums(const Csc<int64_t>&, Nodes, const Factors&, int);
 template Buffer<double> fill_rows(const Rows<int32_t>&, const double*, const float*, const float*);
 template Buffer<double> fill_rows(const Rows<int64_t>&, const double*, const float*, const float*);
 

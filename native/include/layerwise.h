@@ -39,7 +39,7 @@ struct Columns {
 };
 
 template <class Index>
-Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors);
+Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors, int num_threads);
 
 struct Counted {
     Buffer<int64_t> positions;

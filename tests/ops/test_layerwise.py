@@ -30,13 +30,13 @@ def test_native_sums_are_those_of_the_reference(
     weight = torch.rand(len(indices)) if kind & 4 else None
     destinations = torch.tensor(data.draw(st.lists(st.integers(0, num_nodes - 1), max_size=20)), dtype=torch.int64)
     arguments = (indptr, indices.to(dtype), destinations, rows, columns, weight)
-    for ours, wanted in zip(native.column_sums(*arguments), reference.column_sums(*arguments), strict=True):
+    for ours, wanted in zip(native.column_sums(*arguments, 1), reference.column_sums(*arguments), strict=True):
         assert torch.equal(ours, wanted)
 
 
 @needs_native
 def test_native_sums_of_many_edges_are_those_of_the_reference() -> None:
-    """Enough for several chunks."""
+    """Enough for several blocks, and threads."""
     indptr, indices = random_csc(2000, 100_000)
     for weight in (None, torch.rand(100_000)):
         arguments = (
@@ -47,8 +47,10 @@ def test_native_sums_of_many_edges_are_those_of_the_reference() -> None:
             torch.rand(2000).double(),
             weight,
         )
-        for ours, wanted in zip(native.column_sums(*arguments), reference.column_sums(*arguments), strict=True):
-            assert torch.equal(ours, wanted)
+        wanted = reference.column_sums(*arguments)
+        for threads in (1, 2, 5):
+            for ours, theirs in zip(native.column_sums(*arguments, threads), wanted, strict=True):
+                assert torch.equal(ours, theirs)
 
 
 def test_sums_are_those_of_the_matrix() -> None:
