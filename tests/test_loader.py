@@ -405,7 +405,11 @@ def test_samplers_by_name_suit_the_model_and_the_graph(name):
         ("neighbour", {}, "sampler 'neighbour' is not known; use one of full, neighbor, labor, mvs, fastgcn"),
         ("neighbor", {"fanouts": [5]}, "draws 1 layers and the model has 3; give one number a layer"),
         ("gas", {"num_parts": 13}, "num_parts=13 is more than the graph's 12 nodes; use at most 12"),
-        ("gas", {"parts": 3}, "no argument 'parts'; it takes num_parts, partition, refresh"),
+        (
+            "gas",
+            {"parts": 3},
+            r"no argument 'parts', did you mean 'num_parts'\? It takes num_parts, partition, refresh",
+        ),
         ("full", {"parts": 3}, "no argument 'parts'; it takes none"),
     ],
 )

@@ -271,7 +271,7 @@ def squared_scales(csc: CSC, norm: str) -> Scales:
     return inverse(csc.degree), inverse(csc.out_degree if norm == "both" else csc.degree)
 
 
-def squared_columns(csc: CSC, destinations: Tensor, scales: Scales, num_threads: int) -> tuple[Tensor, Tensor]:
+def squared_columns(csc: CSC, destinations: Tensor, scales: Scales, num_threads: int = 1) -> tuple[Tensor, Tensor]:
     """The sources of ``destinations``' in-edges, and Σ_v Â_vu² for each over those edges; float64."""
     rows, columns = scales
     return column_sums(
