@@ -53,6 +53,10 @@ struct Attend {
         int64_t row;
         float target;
     };
+    struct Loaded {
+        float score, more, mask;
+        Pack<float, N> pack;
+    };
 
     Shape shape;
     Heads<N> layout;
@@ -66,31 +70,37 @@ struct Attend {
         return {row, a.target && head < a.heads ? read(a.target + row * a.heads + head) : 0.0f};
     }
 
-    DEVICE void add(State& state, const Row& row, int64_t edge, int64_t tile, int lane, float) const {
+    DEVICE Loaded load(const Row& row, int64_t edge, int64_t tile, int lane) const {
         const int64_t head = layout.head(tile, lane), column = layout.column(tile, lane);
-        if (head >= a.heads) return;
+        if (head >= a.heads) return {};
         const bool own = edge == kOwn;
         const int64_t col = own ? row.row : a.matrix.indices[edge];
         const int64_t id = own ? a.matrix.rows.num_edges + row.row : edge;
-        const float raw =
-            a.scores ? read(a.scores + id * a.heads + head) : read(a.source + col * a.heads + head) + row.target;
-        const float score = (a.scores ? raw : leaky(raw, a.slope)) + (own ? 0.0f : more(a, id));
+        Loaded loaded = {read(a.scores ? a.scores + id * a.heads + head : a.source + col * a.heads + head),
+                         own ? 0.0f : more(a, id),
+                         a.mask ? read(a.mask + id * a.heads + head) : 1.0f,
+                         {}};
+        if (column < a.columns)
+            loaded.pack = read_pack<N>(a.x + (col * a.heads + head) * a.columns + column);
+        return loaded;
+    }
+
+    DEVICE void add(State& state, const Row& row, const Loaded& loaded, int64_t, int) const {
+        const float raw = loaded.score + row.target;
+        const float score = (a.scores ? raw : leaky(raw, a.slope)) + loaded.more;
         if (score == kNone) return;
         if (score > state.largest) {
             scale(state, expf(state.largest - score));
             state.largest = score;
         }
-        const float weight = expf(score - state.largest);
+        const float weight = expf(score - state.largest), factor = weight * loaded.mask;
         const bool above = !a.scores && raw > 0;
         state.total += weight;
         if (above) state.share += weight;
-        if (column >= a.columns) return;
-        const float factor = a.mask ? weight * read(a.mask + id * a.heads + head) : weight;
-        const Pack<float, N> pack = read_pack<N>(a.x + (col * a.heads + head) * a.columns + column);
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            state.sums[i] += factor * pack.values[i];
-            if (above) state.positive[i] += factor * pack.values[i];
+            state.sums[i] += factor * loaded.pack.values[i];
+            if (above) state.positive[i] += factor * loaded.pack.values[i];
         }
     }
 
@@ -154,6 +164,12 @@ struct AttendBackward {
         int64_t row;
         float source;
     };
+    struct Loaded {
+        float probe;  // this lane's part of <grad[v], x[u]> of the head
+        float score, more, mask, log_sum, along;
+        int64_t id;
+        Pack<float, N> grad;
+    };
 
     Shape shape;
     Heads<N> layout;
@@ -167,47 +183,49 @@ struct AttendBackward {
         return {row, has ? read(b.attention.source + row * b.attention.heads + head) : 0.0f};
     }
 
-    DEVICE int64_t destination(const Row& row, int64_t edge) const {
-        return edge == kOwn ? row.row : b.attention.matrix.indices[edge];
-    }
-
-    // <grad[v], x[u]> of the head, all of it even where its columns are in several tiles.
-    DEVICE float probe(const Row& row, int64_t edge, int64_t tile, int lane) const {
+    DEVICE Loaded load(const Row& row, int64_t edge, int64_t tile, int lane) const {
         const Attention& a = b.attention;
-        const int64_t head = layout.head(tile, lane);
-        if (head >= a.heads) return 0;
-        const float* grad = b.grad + (destination(row, edge) * a.heads + head) * a.columns;
+        const int64_t head = layout.head(tile, lane), column = layout.column(tile, lane);
+        if (head >= a.heads) return {};
+        const bool own = edge == kOwn;
+        const int64_t place = (own ? row.row : a.matrix.indices[edge]) * a.heads + head;
+        const int64_t id = own ? a.matrix.rows.num_edges + row.row : read(b.permutation + edge);
+        Loaded loaded = {0,
+                         read(a.scores ? a.scores + id * a.heads + head : a.target + place),
+                         own ? 0.0f : more(a, id),
+                         a.mask ? read(a.mask + id * a.heads + head) : 1.0f,
+                         read(b.log_sum + place),
+                         read(b.along + place),
+                         id,
+                         {}};
+        if (column < a.columns) loaded.grad = read_pack<N>(b.grad + place * a.columns + column);
+        // All of the head, even where its columns are in several tiles.
+        const float* grad = b.grad + place * a.columns;
         const float* x = a.x + (row.row * a.heads + head) * a.columns;
-        float sum = 0;
         for (int64_t c = lane % layout.head_lanes * N; c < a.columns; c += layout.head_lanes * N) {
             const Pack<float, N> left = read_pack<N>(grad + c), right = read_pack<N>(x + c);
 #pragma unroll
-            for (int i = 0; i < N; ++i) sum += left.values[i] * right.values[i];
+            for (int i = 0; i < N; ++i) loaded.probe += left.values[i] * right.values[i];
         }
-        return sum;
+        return loaded;
     }
 
-    DEVICE void add(State& state, const Row& row, int64_t edge, int64_t tile, int lane, float product) const {
+    DEVICE void add(State& state, const Row& row, const Loaded& loaded, int64_t tile, int lane) const {
         const Attention& a = b.attention;
-        const int64_t head = layout.head(tile, lane), column = layout.column(tile, lane);
+        const int64_t head = layout.head(tile, lane);
         if (head >= a.heads) return;
-        const bool own = edge == kOwn;
-        const int64_t v = destination(row, edge), place = v * a.heads + head;
-        const int64_t id = own ? a.matrix.rows.num_edges + row.row : read(b.permutation + edge);
-        const float raw = a.scores ? read(a.scores + id * a.heads + head) : row.source + read(a.target + place);
-        const float score = (a.scores ? raw : leaky(raw, a.slope)) + (own ? 0.0f : more(a, id));
-        const float weight = expf(score - read(b.log_sum + place));
-        const float mask = a.mask ? read(a.mask + id * a.heads + head) : 1.0f;
-        const float of_score = weight * (mask * product - read(b.along + place));
+        const float raw = loaded.score + row.source;
+        const float score = (a.scores ? raw : leaky(raw, a.slope)) + loaded.more;
+        const float weight = expf(score - loaded.log_sum);
+        const float of_score = weight * (loaded.mask * loaded.probe - loaded.along);
         if (a.scores) {
-            if (layout.speaks(tile, lane)) b.of_scores[id * a.heads + head] = of_score;
+            if (layout.speaks(tile, lane)) b.of_scores[loaded.id * a.heads + head] = of_score;
         } else {
             state.of_source += raw > 0 ? of_score : a.slope * of_score;
         }
-        if (column >= a.columns) return;
-        const Pack<float, N> grad = read_pack<N>(b.grad + place * a.columns + column);
+        const float factor = weight * loaded.mask;
 #pragma unroll
-        for (int i = 0; i < N; ++i) state.of_x[i] += weight * mask * grad.values[i];
+        for (int i = 0; i < N; ++i) state.of_x[i] += factor * loaded.grad.values[i];
     }
 
     DEVICE void merge(State& state, const State& other) const {

@@ -11,6 +11,7 @@ struct Extremes {
         float best[N] = {}, ties[N] = {};  // no ties: no edge yet
     };
     struct Row {};
+    using Loaded = Pack<float, N>;
 
     Shape shape;
     Integers indices;
@@ -34,11 +35,14 @@ struct Extremes {
         }
     }
 
-    DEVICE void add(State& state, const Row&, int64_t edge, int64_t tile, int lane, float) const {
-        if (column(tile, lane) >= width) return;
-        const Pack<float, N> pack = read_pack<N>(x + indices[edge] * width + column(tile, lane));
+    DEVICE Loaded load(const Row&, int64_t edge, int64_t tile, int lane) const {
+        if (column(tile, lane) >= width) return {};
+        return read_pack<N>(x + indices[edge] * width + column(tile, lane));
+    }
+
+    DEVICE void add(State& state, const Row&, const Loaded& loaded, int64_t, int) const {
 #pragma unroll
-        for (int i = 0; i < N; ++i) meet(state.best[i], state.ties[i], pack.values[i], 1.0f);
+        for (int i = 0; i < N; ++i) meet(state.best[i], state.ties[i], loaded.values[i], 1.0f);
     }
 
     DEVICE void merge(State& state, const State& other) const {
@@ -68,6 +72,9 @@ struct ExtremesBackward {
         float sums[N] = {};
     };
     using Row = Pack<float, N>;
+    struct Loaded {
+        Pack<float, N> extreme, share;
+    };
 
     Shape shape;
     Integers indices;
@@ -82,12 +89,16 @@ struct ExtremesBackward {
         return read_pack<N>(x + row * width + column(tile, lane));
     }
 
-    DEVICE void add(State& state, const Row& own, int64_t edge, int64_t tile, int lane, float) const {
-        if (column(tile, lane) >= width) return;
+    DEVICE Loaded load(const Row&, int64_t edge, int64_t tile, int lane) const {
+        if (column(tile, lane) >= width) return {};
         const int64_t place = indices[edge] * width + column(tile, lane);
-        const Pack<float, N> found = read_pack<N>(extreme + place), part = read_pack<N>(share + place);
+        return {read_pack<N>(extreme + place), read_pack<N>(share + place)};
+    }
+
+    DEVICE void add(State& state, const Row& own, const Loaded& loaded, int64_t, int) const {
 #pragma unroll
-        for (int i = 0; i < N; ++i) state.sums[i] += own.values[i] == found.values[i] ? part.values[i] : 0.0f;
+        for (int i = 0; i < N; ++i)
+            state.sums[i] += own.values[i] == loaded.extreme.values[i] ? loaded.share.values[i] : 0.0f;
     }
 
     DEVICE void merge(State& state, const State& other) const {

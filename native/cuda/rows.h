@@ -6,15 +6,16 @@
 // kPiece edges however skewed the degrees are, the pieces need no list, and sums always have the same order.
 //
 // A kind of work says what an edge does:
-//   State           what a lane knows of some edges, made of words of four bytes; State() of none
-//   Row             what a lane keeps of its row meanwhile
-//   shape           see below
-//   open(row, tile, lane)                              gives the Row
-//   probe(Row, edge, tile, lane)                       where kProbes: a number, to be added up over shape.probed lanes
-//   add(State&, Row, edge, tile, lane, sum)            the edge, kOwn for the row's own; `sum` is that of the probes
-//   merge(State&, State)                               two sets of edges
-//   finish(State, Row, row, tile, lane)                writes the result
-//   has_own(row)                                       whether the row has an own edge
+//   State       what a lane knows of some edges, made of words of four bytes; State() of none
+//   Row         what a lane keeps of its row meanwhile
+//   Loaded      what a lane reads for an edge
+//   shape       see below
+//   has_own(row)                           whether the row has an own edge, kOwn
+//   open(row, tile, lane)                  gives the Row
+//   load(Row, edge, tile, lane)            gives the Loaded; that of several edges is asked for at once
+//   add(State&, Row, Loaded, tile, lane)   the edge; where kProbes, Loaded::probe is now the sum over shape.probed lanes
+//   merge(State&, State)                   two sets of edges
+//   finish(State, Row, row, tile, lane)    writes the result
 #pragma once
 
 #include "launch.h"
@@ -55,31 +56,44 @@ DEVICE int64_t rounded_up(int64_t number, int64_t multiple) { return (number + m
 template <class Work>
 DEVICE void add_edges(const Work& work, PerLane<typename Work::Row>& rows, int64_t tile, int64_t first, int64_t stop,
                       bool own, PerLane<typename Work::State>& states) {
+    using Loaded = typename Work::Loaded;
     const int group = work.shape.group, groups = kLanes / group;
-    const int64_t end = stop + own;
     if constexpr (Work::kProbes) {
+        const int64_t end = stop + own;
         for (int64_t base = first; base < end; base += groups) {
-            PerLane<float> sums;
-            const auto edge_of = [&](int lane) {
-                const int64_t e = base + lane / group;
-                return e < stop ? e : kOwn;
-            };
+            PerLane<Loaded> loaded;
+            PerLane<float> probes;
             each_lane([&](int lane) {
-                const bool has = base + lane / group < end;
-                sums[lane] = has ? work.probe(rows[lane], edge_of(lane), tile, lane % group) : 0.0f;
+                const int64_t edge = base + lane / group;
+                loaded[lane] = edge < end ? work.load(rows[lane], edge < stop ? edge : kOwn, tile, lane % group)
+                                          : Loaded();
+                probes[lane] = loaded[lane].probe;
             });
-            add_up(sums, work.shape.probed);
+            add_up(probes, work.shape.probed);
             each_lane([&](int lane) {
+                loaded[lane].probe = probes[lane];
                 if (base + lane / group < end)
-                    work.add(states[lane], rows[lane], edge_of(lane), tile, lane % group, sums[lane]);
+                    work.add(states[lane], rows[lane], loaded[lane], tile, lane % group);
             });
         }
     } else {
+        constexpr int kAtOnce = 4;
         each_lane([&](int lane) {
-#pragma unroll 4
-            for (int64_t e = first + lane / group; e < stop; e += groups)
-                work.add(states[lane], rows[lane], e, tile, lane % group, 0.0f);
-            if (own && lane / group == 0) work.add(states[lane], rows[lane], kOwn, tile, lane % group, 0.0f);
+            for (int64_t edge = first + lane / group; edge < stop; edge += kAtOnce * groups) {
+                Loaded loaded[kAtOnce];
+#pragma unroll
+                for (int i = 0; i < kAtOnce; ++i) {
+                    const int64_t next = edge + i * groups;
+                    loaded[i] = work.load(rows[lane], next < stop ? next : edge, tile, lane % group);
+                }
+#pragma unroll
+                for (int i = 0; i < kAtOnce; ++i)
+                    if (edge + i * groups < stop)
+                        work.add(states[lane], rows[lane], loaded[i], tile, lane % group);
+            }
+            if (own && lane / group == 0)
+                work.add(states[lane], rows[lane], work.load(rows[lane], kOwn, tile, lane % group), tile,
+                         lane % group);
         });
     }
 }

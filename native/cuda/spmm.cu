@@ -11,6 +11,10 @@ struct WeightedSum {
         float sums[N] = {};
     };
     struct Row {};
+    struct Loaded {
+        float weight;
+        Pack<In, N> pack;
+    };
 
     Shape shape;
     Integers indices;
@@ -26,16 +30,15 @@ struct WeightedSum {
     DEVICE bool has_own(int64_t) const { return false; }
     DEVICE Row open(int64_t, int64_t, int) const { return {}; }
 
-    DEVICE void add(State& state, const Row&, int64_t edge, int64_t tile, int lane, float) const {
-        if (column(tile, lane) >= width) return;
+    DEVICE Loaded load(const Row&, int64_t edge, int64_t tile, int lane) const {
+        if (column(tile, lane) >= width) return {};
         const float weight = weights ? read(weights + (order ? read(order + edge) : edge)) : 1.0f;
-        add_row(state, indices[edge], weight, column(tile, lane));
+        return {weight, read_pack<N>(x + indices[edge] * width + column(tile, lane))};
     }
 
-    DEVICE void add_row(State& state, int64_t row, float weight, int64_t column) const {
-        const Pack<In, N> pack = read_pack<N>(x + row * width + column);
+    DEVICE void add(State& state, const Row&, const Loaded& loaded, int64_t, int) const {
 #pragma unroll
-        for (int i = 0; i < N; ++i) state.sums[i] += weight * widen(pack.values[i]);
+        for (int i = 0; i < N; ++i) state.sums[i] += loaded.weight * widen(loaded.pack.values[i]);
     }
 
     DEVICE void merge(State& state, const State& other) const {
@@ -45,11 +48,12 @@ struct WeightedSum {
 
     DEVICE void finish(State state, const Row&, int64_t row, int64_t tile, int lane) const {
         if (column(tile, lane) >= width) return;
-        if (row < diagonal_size) add_row(state, row, read(diagonal + row), column(tile, lane));
+        const int64_t place = row * width + column(tile, lane);
+        if (row < diagonal_size) add(state, {}, {read(diagonal + row), read_pack<N>(x + place)}, tile, lane);
         Pack<Out, N> pack;
 #pragma unroll
         for (int i = 0; i < N; ++i) narrow(state.sums[i], pack.values[i]);
-        write_pack(pack, out + row * width + column(tile, lane));
+        write_pack(pack, out + place);
     }
 };
 
