@@ -137,7 +137,9 @@ struct type_caster<gnnscale::TensorView<T, Dim, Device>> {
             src = asked;
         }
         make_caster<typename View::Array> array;
-        if (!array.from_python(src, flags, cleanup)) return false;
+        // Not converted: what is written to a copy would be lost.
+        const auto as_it_is = static_cast<uint8_t>(flags & ~static_cast<uint8_t>(cast_flags::convert));
+        if (!array.from_python(src, as_it_is, cleanup)) return false;
         value = View(std::move(array.value));
         return true;
     }

@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 native: Any = None  # the module gnnscale._native, or None where torch does the work
 emulated: Any = None  # tests put a build of the CUDA kernels for the host here, which then work on the CPU's tensors
@@ -52,9 +52,9 @@ def backend_reason() -> str:
     return _reason
 
 
-def cuda_kernels(x: Tensor) -> Any:
-    """Give the module whose kernels work on the memory that `x` is in, or None where torch or the CPU's do the work."""
-    return _load_cuda()[0] if x.device.type == "cuda" else emulated
+def cuda_kernels(device: torch.device) -> Any:
+    """Give the module whose kernels work on a device's memory, or None where torch or the CPU's code does the work."""
+    return _load_cuda()[0] if device.type == "cuda" else emulated
 
 
 def cuda_reason() -> str:

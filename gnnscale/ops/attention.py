@@ -304,7 +304,7 @@ def _gradients(
 
 def _kernels(x: Tensor) -> Any:
     """Give the module that does it on a GPU; None where torch does, or the CPU."""
-    return cuda_kernels(x) if x.dtype == torch.float32 and x.shape[1] else None
+    return cuda_kernels(x.device) if x.dtype == torch.float32 and x.shape[1] else None
 
 
 def _heads(source: Tensor | None, scores: Tensor | None) -> int:

@@ -91,7 +91,7 @@ def _extremes(
     check_devices(indptr, indices=indices, x=x)
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
     x = plain(x)
-    if (cuda := cuda_kernels(x)) is not None and x.dtype == torch.float32:
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype == torch.float32:
         return gpu.extremes(cuda, indptr, indices, x, largest)
     if native is None or x.device.type != "cpu":
         return reference.extremes(indptr.long(), indices, x, largest)
@@ -120,7 +120,7 @@ def _gradient(
                 f"{name} is {rows.dtype} of the shape {tuple(rows.shape)}; {x.dtype} of {wanted} is needed."
             )
     x, extreme, share = (plain(rows) for rows in (x, extreme, share))
-    if (cuda := cuda_kernels(x)) is not None and x.dtype == torch.float32:
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype == torch.float32:
         return gpu.extremes_backward(cuda, indptr_t, indices_t, x, extreme, share)
     if native is None or x.device.type != "cpu":
         return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)

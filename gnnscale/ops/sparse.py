@@ -55,7 +55,7 @@ def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> Transposed:
     if num_cols < 0:
         raise ValueError(f"num_cols is {num_cols}; it cannot be negative.")
     wide, indices = indptr.long().contiguous(), indices.contiguous()
-    if cuda_kernels(indices) is not None:
+    if cuda_kernels(indices.device) is not None:
         indptr_t, indices_t, permutation = gpu.transpose_csr(wide, indices, num_cols)
     elif native is None or indices.device.type != "cpu":
         indptr_t, indices_t, permutation = reference.transpose_csr(wide, indices, num_cols)
@@ -225,7 +225,7 @@ def _multiply(
     dots: Tensor | None = None,
 ) -> Tensor:
     x = plain(x)
-    if (cuda := cuda_kernels(x)) is not None and x.dtype != torch.float64:
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype != torch.float64:
         if dots is not None:
             assert rows is not None
             gpu.edge_dots(cuda, indptr, indices, order, x, plain(rows), dots)
@@ -261,7 +261,7 @@ def _multiply(
 def _dot(indptr: Tensor, indices: Tensor, x: Tensor, rows: Tensor, dots: Tensor) -> None:
     """Put ``<rows[v], x[indices[e]]>`` into dots[e] for each edge e of row v."""
     x, rows = plain(x), plain(rows)
-    if (cuda := cuda_kernels(x)) is not None and x.dtype != torch.float64:
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype != torch.float64:
         gpu.edge_dots(cuda, indptr, indices, None, x, rows, dots)
         return
     if native is None or x.device.type != "cpu":
