@@ -105,19 +105,23 @@ class Adjacency:
         """The same on another device (itself where it is there already)."""
         if self.hop.indices.device == device:
             return self
+        return self.moved(lambda values: values.to(device, non_blocking=True))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Adjacency:
+        """The same with its arrays where ``move`` puts them, and what it looks up in the graph beside them."""
         moved = object.__new__(type(self))
         moved.__dict__.update(
             num_dst=self.num_dst,
             num_src=self.num_src,
-            hop=Hop(*(array.to(device, non_blocking=True) for array in self.hop)),
+            hop=Hop(*map(move, self.hop)),
             _csc=self._csc,
             nodes=self.nodes,
             _diagonal=self._diagonal,
             _normalised={},
         )
-        for name in ("importance", "replaced_degree", "replaced_weight", "_weight"):
+        for name in ("importance", "replaced_degree", "replaced_weight", "_weight", "degree", "_loops"):
             value = getattr(self, name)
-            setattr(moved, name, None if value is None else value.to(device, non_blocking=True))
+            setattr(moved, name, None if value is None else move(value))
         return moved
 
     @cached_property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -97,8 +97,14 @@ class Sample:
 
     def to(self, device: torch.device) -> Sample:
         """The same with adjacencies and loss weights on a device; ids of nodes stay on the CPU."""
-        weight = None if self.loss_weight is None else self.loss_weight.to(device)
-        return replace(self, adjacencies=[a.to(device) for a in self.adjacencies], loss_weight=weight)
+        if self.adjacencies[0].hop.indices.device == device:
+            return self
+        return self.moved(lambda values: values.to(device, non_blocking=True))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
+        """The same with adjacencies and loss weights where ``move`` puts them."""
+        weight = None if self.loss_weight is None else move(self.loss_weight)
+        return replace(self, adjacencies=[a.moved(move) for a in self.adjacencies], loss_weight=weight)
 
 
 class Sampler:
