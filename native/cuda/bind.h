@@ -5,12 +5,14 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "kernels.h"
@@ -36,6 +38,25 @@ using Array = TensorView<void, Dim, Device>;
 template <int Dim>
 using Floats = TensorView<float, Dim, Device>;
 using Numbers = TensorView<int64_t, 1, Device>;
+
+// Memory that kernels reach: the device's, or pinned memory of the host, which DLPack may call either way.
+#ifdef GNNSCALE_ON_HOST
+template <class T, int Dim>
+using Reached = std::variant<TensorView<T, Dim, nb::device::cpu>>;
+#else
+template <class T, int Dim>
+using Reached = std::variant<TensorView<T, Dim, nb::device::cuda>, TensorView<T, Dim, nb::device::cpu>,
+                             TensorView<T, Dim, nb::device::cuda_host>>;
+#endif
+
+template <class View>
+auto* address(const View& array) {
+    return std::visit([](const auto& view) { return view.data(); }, array);
+}
+template <class View>
+auto address(const std::optional<View>& array) -> decltype(address(*array)) {
+    return array ? address(*array) : nullptr;
+}
 
 constexpr nb::dlpack::dtype kBFloat16 = {static_cast<uint8_t>(nb::dlpack::dtype_code::Bfloat), 16, 1};
 

@@ -1,28 +1,9 @@
 // The Python face of reading and writing tables of rows.
-#include <nanobind/stl/variant.h>
-
-#include <variant>
-
 #include "bind.h"
 #include "table.h"
 
 namespace gnnscale::gpu {
 namespace {
-
-// Memory that kernels reach: the device's, or pinned memory of the host, which DLPack may call either way.
-#ifdef GNNSCALE_ON_HOST
-template <class T, int Dim>
-using Reached = std::variant<TensorView<T, Dim, nb::device::cpu>>;
-#else
-template <class T, int Dim>
-using Reached = std::variant<TensorView<T, Dim, nb::device::cuda>, TensorView<T, Dim, nb::device::cpu>,
-                             TensorView<T, Dim, nb::device::cuda_host>>;
-#endif
-
-template <class T, int Dim>
-T* address(const std::optional<Reached<T, Dim>>& array) {
-    return array ? std::visit([](const auto& view) { return view.data(); }, *array) : nullptr;
-}
 
 using Bytes = Reached<uint8_t, 2>;
 using Scales = std::optional<Reached<float, 1>>;
@@ -35,8 +16,7 @@ Table table_of(const Bytes& rows, int64_t width, int type, const Scales& scales,
                 width * item_bytes(row_type),
             "rows are not of that width.");
     require((row_type == RowType::kInt8) == scales.has_value(), "scales are for int8, and needed there.");
-    return {std::visit([](const auto& view) { return view.data(); }, rows), width, row_type, address(scales),
-            address(written)};
+    return {address(rows), width, row_type, address(scales), address(written)};
 }
 
 void bind_read_rows(const Bytes& rows, int64_t width, int type, const Scales& scales, const Steps& written,

@@ -4,6 +4,7 @@
 namespace gnnscale::gpu {
 
 void bind_aggregation(nb::module_& m);
+void bind_sampling(nb::module_& m);
 void bind_table(nb::module_& m);
 
 #ifdef GNNSCALE_ON_HOST
@@ -31,6 +32,7 @@ std::string obstacle() {
 NB_MODULE(MODULE, m) {
     nb::set_leak_warnings(false);
     gnnscale::gpu::bind_aggregation(m);
+    gnnscale::gpu::bind_sampling(m);
     gnnscale::gpu::bind_table(m);
 #ifndef GNNSCALE_ON_HOST
     m.def("obstacle", gnnscale::gpu::obstacle, "Tell why no kernel can run; empty where they can.");

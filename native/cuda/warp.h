@@ -47,6 +47,15 @@ DEVICE PerLane<T> exchanged(PerLane<T>& values, int mask) {
     return others;
 }
 
+// Whether any lane's number is not 0.
+DEVICE bool any_lane(PerLane<uint32_t>& values) { return __any_sync(0xFFFFFFFF, values[0] != 0); }
+
+// After it, every lane sees what the others have written before.
+DEVICE void meet() { __syncwarp(); }
+
+// Makes a number the smaller of it and another, whoever else does so meanwhile.
+DEVICE void lower(int32_t* number, int32_t other) { atomicMin(number, other); }
+
 // Memory that no kernel of the same launch writes.
 template <int Bytes>
 struct Words;
@@ -90,6 +99,18 @@ PerLane<T> exchanged(PerLane<T>& values, int mask) {
     PerLane<T> others;
     for (int lane = 0; lane < kLanes; ++lane) others[lane] = values[lane ^ mask];
     return others;
+}
+
+inline bool any_lane(PerLane<uint32_t>& values) {
+    uint32_t any = 0;
+    for (int lane = 0; lane < kLanes; ++lane) any |= values[lane];
+    return any != 0;
+}
+
+inline void meet() {}
+
+inline void lower(int32_t* number, int32_t other) {
+    if (other < *number) *number = other;
 }
 
 template <class T>
