@@ -252,6 +252,7 @@ class Adjacency:
         dropout: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Attention over the in-edges and the own row; :meth:`gnnscale.layer.Layer.attend` has the formula."""
+        x, source_scores, target_scores = map(_single, (x, source_scores, target_scores))
         return attend(
             self.hop.indptr,
             self.hop.indices,
@@ -267,6 +268,7 @@ class Adjacency:
 
     def attend_edges(self, scores: Tensor, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
         """Attention over the in-edges alone; :meth:`gnnscale.layer.Layer.attend_edges` has the formula."""
+        scores, x = _single(scores), _single(x)
         multiplicity, _ = self.normalised("sum")
         return attend_edges(
             self.hop.indptr,
@@ -280,8 +282,14 @@ class Adjacency:
 
     def reduce(self, x: Tensor, reduction: str) -> Tensor:
         """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
+        x = _single(x)
         transposed = self.transposed if x.requires_grad else None
         return extremes(self.hop.indptr, self.hop.indices, x, largest=reduction == "max", transposed=transposed)
+
+
+def _single(values: Tensor) -> Tensor:
+    """Rows of mixed precision in float32, in which softmaxes and extremes are computed."""
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def _like(values: Tensor | None, x: Tensor) -> Tensor | None:
