@@ -16,8 +16,8 @@ bench: setup
 test: setup lint sanitize browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
-# On a machine with a GPU, torch, pytest, nanobind, CMake, ninja and the CUDA toolkit, and nothing else: builds in place,
-# downloads nothing. CUDA_PYTHON is an interpreter that has them.
+# On a machine with a GPU, torch, NumPy, pytest, setuptools, nanobind, CMake, ninja and the CUDA toolkit, and nothing else:
+# builds in place, downloads nothing. CUDA_PYTHON is an interpreter that has them.
 CUDA_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
 test-cuda:
 	$(CUDA_PYTHON) setup.py -q build_ext --inplace

@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+pytest.importorskip("numpy")  # which the stores use
+
 from gnnscale.history import FeatureStore, HistoryStore, encoding, kernels
 from gnnscale.history.memory import LocalMemory
 from gnnscale.history.transfers import TorchTransfers
