@@ -119,8 +119,12 @@ class Adjacency:
             _diagonal=self._diagonal,
             _normalised={},
         )
-        for name in ("importance", "replaced_degree", "replaced_weight", "_weight", "degree", "_loops"):
-            value = getattr(self, name)
+        degree, loops = self._in_graph
+        values = {"degree": degree if self.replaced_degree is None else self.replaced_degree, "_loops": loops}
+        values |= {
+            name: getattr(self, name) for name in ("importance", "replaced_degree", "replaced_weight", "_weight")
+        }
+        for name, value in values.items():
             setattr(moved, name, None if value is None else move(value))
         return moved
 
@@ -129,17 +133,23 @@ class Adjacency:
         """Shape (num_src,), float32: in-degrees in the whole graph, or those that replace them."""
         if self.replaced_degree is not None:
             return self.replaced_degree
-        return self._of_sources(self._csc.degree)  # type: ignore[union-attr]
+        return self._in_graph[0].to(self.hop.indices.device)  # type: ignore[union-attr]
 
     @cached_property
     def _loops(self) -> Tensor | None:
         """Shape (num_src,), float32: how much of the degree is self-loops; None where there are none."""
-        return None if self._csc is None or self._csc.loops is None else self._of_sources(self._csc.loops)
+        loops = self._in_graph[1]
+        return None if loops is None else loops.to(self.hop.indices.device)
 
-    def _of_sources(self, values: Tensor) -> Tensor:
-        """Of the whole graph's ``values``, shape (N,), those of the sources, where the edges are."""
-        whole = self.nodes is self._csc.nodes  # type: ignore[union-attr]
-        return (values if whole else values[self.nodes]).to(self.hop.indices.device, non_blocking=True)
+    @cached_property
+    def _in_graph(self) -> tuple[Tensor | None, Tensor | None]:
+        """The sources' degrees in the whole graph and those of loops, on the CPU; None for what is not wanted."""
+        if self._csc is None:
+            return None, None
+        degree, loops = None if self.replaced_degree is not None else self._csc.degree, self._csc.loops
+        if self.nodes is self._csc.nodes:
+            return degree, loops
+        return None if degree is None else degree[self.nodes], None if loops is None else loops[self.nodes]
 
     @cached_property
     def destinations(self) -> Tensor:

@@ -27,7 +27,8 @@ from gnnscale.clock import Clock
 from gnnscale.csc import CSC
 from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.history.streams import Lane, lane_of
-from gnnscale.ops import gather_rows
+from gnnscale.ops import cuda_reason, gather_rows
+from gnnscale.ops._backend import cuda_kernels
 from gnnscale.ops.random import key_of
 from gnnscale.parcel import Parcel, Rows
 from gnnscale.samplers.base import Sample, Sampler, split
@@ -89,6 +90,10 @@ class DataLoader:
         Whether to ask for the next batch's history rows as soon as the model has gone forward (``batch.loss`` was
         called), so that they arrive during the backward pass. It changes no number, only the time: rows that were
         pushed meanwhile are asked for again. The next batch is then drawn one step earlier.
+    graph_placement : {"host", "device", "pinned"}
+        Where the graph's edges are when batches are drawn. From ``"device"``, the memory of the GPU ``device``, and
+        from ``"pinned"``, memory of the host that the GPU reads by itself, the GPU draws, and draws the same batches.
+        For :class:`~gnnscale.samplers.NeighborSampler`, on graphs without weights.
 
     Attributes
     ----------
@@ -140,6 +145,7 @@ class DataLoader:
         history: HistoryStore | None = None,
         history_ahead: bool = True,
         features: FeatureStore | None = None,
+        graph_placement: str = "host",
         **tuning: Any,
     ) -> None:
         if not isinstance(graph, dgl.DGLGraph):
@@ -186,10 +192,29 @@ class DataLoader:
         self._lane = lane_of(self.device) if self.device.type == "cuda" else None
         self._sent: WeakKeyDictionary[Sample, tuple[Sample, Parcel]] = WeakKeyDictionary()
         self._whole: dict[str, Tensor] = {}
+        self._gpu_graph = self._placed(graph_placement)
         ahead = graph_sampler.draws_ahead if self._draws else self._takes_generator
         self._threads = self.num_workers if ahead else 0
         if isinstance(graph_sampler, Sampler):
             graph_sampler.num_threads = 1 if self._threads else torch.get_num_threads()
+
+    def _placed(self, placement: str) -> tuple[Tensor, Tensor] | None:
+        """The graph's arrays where the GPU reads them; None where the CPU draws."""
+        if placement not in ("host", "device", "pinned"):
+            raise ValueError(f"graph_placement={placement!r} has to be 'host', 'device' or 'pinned'")
+        if placement == "host":
+            return None
+        if self.device.type != "cuda" or cuda_kernels(self.device) is None:
+            reason = cuda_reason() if self.device.type == "cuda" else "Pass device='cuda'."
+            raise ValueError(f"graph_placement={placement!r} is for a GPU and gnnscale's kernels on it. {reason}")
+        if not getattr(self.sampler, "draws_on_gpu", False) or self._csc.weight is not None:
+            raise ValueError(
+                f"graph_placement={placement!r} is for NeighborSampler on graphs without weights; got "
+                f"{self.sampler!r}{'' if self._csc.weight is None else ' on a graph with weights'}"
+            )
+        arrays = self._csc.indptr, self._csc.indices
+        indptr, indices = (a.to(self.device) if placement == "device" else a.pin_memory() for a in arrays)
+        return indptr, indices
 
     def parameters(self) -> list[Parameter]:
         """The sampler's parameters, to be trained together with the model's; most samplers have none."""
@@ -276,7 +301,11 @@ class DataLoader:
             )
         clock, blocks = Clock(), None
         with clock.stage("sample"):
-            if self._draws:
+            if self._gpu_graph is not None and self._lane is not None:
+                with self._lane.aside():
+                    there = self._lane.move(seeds, self.device)
+                    sample = self.sampler.draw_on_gpu(self._csc, *self._gpu_graph, there, key)
+            elif self._draws:
                 sample = self.sampler.draw(self._csc, seeds, key)
             else:
                 sample, blocks = self._sample_blocks(seeds, key)

@@ -53,13 +53,16 @@ class Parcel:
     def __init__(self, lane: Lane, device: torch.device) -> None:
         self._lane, self._device = lane, device
         self._parts: dict[int, tuple[Tensor | Rows, int]] = {}  # and where in the buffer they begin
+        self._there: list[Tensor] = []
         self._size = 0
         self._buffer: Tensor | None = None
         self._mark: Mark | None = None
 
     def put(self, part: Part) -> Part:
-        """Note a part, and give it back."""
-        if id(part) not in self._parts:
+        """Note a part, and give it back; a tensor that the lane made on the device stays where it is."""
+        if isinstance(part, Tensor) and part.device.type != "cpu":
+            self._there.append(part)
+        elif id(part) not in self._parts:
             self._parts[id(part)] = part, self._size
             self._size += -(-_size_of(part) // _LINE) * _LINE
         return part
@@ -83,13 +86,16 @@ class Parcel:
 
     def get(self, part: Tensor | Rows) -> Tensor:
         """What became of a part, on the device; its numbers are there once :meth:`arrive` was called."""
+        if isinstance(part, Tensor) and part.device.type != "cpu":
+            return part
         return self._view(part)
 
     def arrive(self) -> None:
         """Have the current stream wait for the copy."""
         assert self._buffer is not None
         assert self._mark is not None
-        self._lane.release(self._buffer, self._mark)
+        for values in (self._buffer, *self._there):
+            self._lane.release(values, self._mark)
 
     def _view(self, part: Tensor | Rows) -> Tensor:
         assert self._buffer is not None

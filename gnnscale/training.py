@@ -163,6 +163,7 @@ def train(
     history: HistoryStore | None = None,
     history_ahead: bool = True,
     features: FeatureStore | None = None,
+    graph_placement: str = "host",
     checkpoint: str | Path | None = None,
     on_point: Callable[[Point], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -217,6 +218,8 @@ def train(
         As for :class:`gnnscale.DataLoader`.
     features : FeatureStore, optional
         Where features are, instead of ``data.graph.ndata["feat"]``. Not together with ``inductive``.
+    graph_placement : {"host", "device", "pinned"}
+        As for :class:`gnnscale.DataLoader`: where the graph's edges are when batches are drawn.
     checkpoint : str or Path, optional
         A file that is rewritten after each epoch and from which the same call goes on after a kill, with the same
         curve as if nothing had happened: it holds the model, the optimiser, torch's random numbers, the points so
@@ -278,6 +281,7 @@ def train(
         history=history,
         history_ahead=history_ahead,
         features=features,
+        graph_placement=graph_placement,
     )
     model = model.to(loader.device)
     parameters = parameter_groups(model, weight_decay, rest_weight_decay)

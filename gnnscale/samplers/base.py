@@ -153,6 +153,9 @@ class Sampler:
     prepared_by: int | None = None
     """The number of the loader that the sampler was prepared by last."""
 
+    draws_on_gpu: bool = False
+    """Whether :meth:`draw_on_gpu` is there, for the loader's ``graph_placement``."""
+
     num_threads: int = 1
     """Threads that one draw may use; the loader decides, and the result does not depend on it."""
 
@@ -168,6 +171,13 @@ class Sampler:
         batch_size : int
             Seeds a batch.
         """
+
+    def draw_on_gpu(self, csc: CSC, indptr: Tensor, indices: Tensor, seeds: Tensor, key: int) -> Sample:
+        """As :meth:`draw`, by the GPU that ``seeds`` are on, which reaches these arrays of the graph.
+
+        The sample is the same; its edges are on the GPU, and its nodes on the CPU.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws on the CPU alone")
 
     def parameters(self) -> list[nn.Parameter]:
         """Parameters that are trained together with the model's; most samplers have none."""
