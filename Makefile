@@ -29,7 +29,7 @@ lint: setup
 	$(BIN)/mypy
 
 # The history's native part under stress, plainly and under the compiler's sanitizers; some of these want fixed addresses.
-STRESS := native/tests/history_stress.cpp $(addprefix native/cpu/,encoding.cpp journal.cpp rows.cpp pool.cpp transfers.cpp)
+STRESS := native/tests/history_stress.cpp $(addprefix native/cpu/,copy.cpp encoding.cpp journal.cpp rows.cpp pool.cpp transfers.cpp)
 STRESS_FLAGS := -std=c++17 -g -O1 -Wall -Wextra -fopenmp-simd -pthread -Inative/include
 sanitize:
 	@command -v $(CXX) >/dev/null || { echo "no C++ compiler: the stress test of the native code is left out"; exit 0; }; \

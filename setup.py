@@ -34,8 +34,10 @@ class CMakeBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         target = Path(self.get_ext_fullpath(ext.name)).resolve()
-        # A module of an earlier build must not pass for this one, should this one fail.
-        target.unlink(missing_ok=True)
+        # A module of an earlier build must not pass for this one, should this one fail; an editable install has it in
+        # the sources.
+        for earlier in (target, ROOT / "gnnscale" / target.name):
+            earlier.unlink(missing_ok=True)
         if ext.name == "gnnscale._cuda":
             if (compiler := cuda_compiler()) is None:
                 print(NO_CUDA.format(reason="there is no CUDA compiler, nvcc"), file=sys.stderr)

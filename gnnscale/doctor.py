@@ -71,13 +71,18 @@ def _gpu() -> Finding:
 def _native() -> Iterator[Finding]:
     try:
         from gnnscale import ops
+        from gnnscale.ops._backend import native
 
         backend, reason = ops.backend(), ops.backend_reason()
     except Exception as error:
         yield Finding("operations", f"cannot be imported: {error}", "install gnnscale again", broken=True)
         return
-    if backend == "native":
+    if backend == "native" and native.has_threads:
         yield Finding("operations", "native")
+        return
+    if backend == "native":
+        yield Finding("operations", "native, each on one thread, as the compiler had no OpenMP",
+                      "install g++, or clang's libomp, then install gnnscale again")  # fmt: skip
         return
     yield Finding("operations", f"{backend}, which is slower", reason)
     if not any(shutil.which(name) for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if name):

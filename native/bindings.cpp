@@ -21,6 +21,11 @@ NB_MODULE(_native, m) {
     using namespace gnnscale;
     // A store may live as long as the interpreter; that is no leak that a user should read of.
     nb::set_leak_warnings(false);
+#ifdef _OPENMP
+    m.attr("has_threads") = true;
+#else
+    m.attr("has_threads") = false;
+#endif
     bind_sampling(m);
     bind_subgraph(m);
     bind_walks(m);

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -284,6 +285,12 @@ def test_doctor_finds_what_is_broken(tmp_path):
     run = subprocess.run(command("doctor"), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 1
     assert re.search(r"^dgl: +cannot be imported: OSError: libdgl.so.*\n +-> pip install", run.stdout, re.M)
+
+
+def test_doctor_tells_that_native_operations_have_one_thread(monkeypatch):
+    monkeypatch.setattr("gnnscale.ops._backend.native", SimpleNamespace(has_threads=False))
+    run = gnnscale("doctor")
+    assert re.search(r"^operations: +native, each on one thread.*\n +-> install g\+\+", run.stdout, re.M)
 
 
 def test_help_and_version_answer_without_the_heavy_imports():

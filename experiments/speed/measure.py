@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import math
 import os
 import statistics
@@ -18,6 +19,10 @@ import torch
 
 OURS = "gnnscale"
 MISSING = "not installed"
+
+#: Seconds that a way has before its turn counts. OpenMP's threads (torch's, DGL's) look for more work for some
+#: milliseconds after they have had some, on cores that the next way would then not have.
+SETTLE = 0.03
 
 Way = Callable[[int], object]
 """Does the work once; it is given the number of the round, which says on what."""
@@ -93,15 +98,28 @@ def seconds_of(work: Callable[[], object]) -> float:
 def medians(ways: Mapping[str, Way], repeats: int, warm_up: int = 2) -> dict[str, float]:
     """Each way's median seconds.
 
-    They take turns, so that a busy machine slows all of them; the first rounds warm up.
+    They take turns, so that a busy machine slows all of them, and another one begins each round, so that none always
+    finds in the caches what the one before it read; the first rounds warm up.
     """
+    names, rounds = list(ways), repeats + warm_up
     seconds: dict[str, list[float]] = {who: [] for who in ways}
-    for number in range(repeats + warm_up):
-        for who, way in ways.items():
-            taken = seconds_of(partial(way, number))
-            if number >= warm_up:
-                seconds[who].append(taken)
-    return {who: statistics.median(times) for who, times in seconds.items()}
+    for number in range(rounds):
+        first = number % len(names)
+        for who in names[first:] + names[:first]:
+            settle(ways[who], seconds[who], number, rounds)
+            seconds[who].append(seconds_of(partial(ways[who], number)))
+    return {who: statistics.median(times[warm_up:]) for who, times in seconds.items()}
+
+
+def settle(way: Way, seconds: list[float], number: int, rounds: int) -> None:
+    """Let the threads of whoever came before fall asleep, and keep this way's awake where that takes little time."""
+    end = time.perf_counter() + SETTLE
+    is_short = bool(seconds) and seconds[-1] < SETTLE / 2
+    for other in itertools.count(number + 1):
+        if time.perf_counter() > end:
+            return
+        if is_short:
+            way(other % rounds)  # another round's work, lest this one's lies in the caches
 
 
 def compare(

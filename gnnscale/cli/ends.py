@@ -15,7 +15,7 @@ def refuse(error: Exception) -> NoReturn:
     """Say what is wrong with the input, a sentence a line, and end."""
     problems = getattr(error, "problems", None) or [" ".join(str(error).split())]
     for problem in problems:
-        typer.echo(f"error: {problem.rstrip('.')}.", err=True)
+        typer.echo(f"error: {problem}" if problem.endswith(("?", ".")) else f"error: {problem}.", err=True)
     raise typer.Exit(2) from None
 
 

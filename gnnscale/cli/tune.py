@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gnnscale.cli.ends import refuse, stoppable, stopped
 from gnnscale.cli.shown import new_console
-
-if TYPE_CHECKING:
-    pass
 
 
 def tune(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -141,16 +141,23 @@ def read_cases(
     for number, table in enumerate(tables):
         reader = _CaseReader(table, known, ("case", number), problem, places)
         case = reader.read()
+        unknown = set()
         for model in models:
             if case.holds_for(model=model):
                 for name, sentence in unknown_settings(model.name, case.model):
                     reader.problem(sentence, "model", name)
-        cases.append(case)
+                    unknown.add(name)
+        if case.names:  # else nobody knows whom it is for
+            cases.append(replace(case, model=_but(case.model, unknown)))
     return cases
 
 
+def _but(values: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in names}
+
+
 class _CaseReader:
-    """Reads one case."""
+    """Reads one case; what is wrong is told and left out."""
 
     def __init__(
         self,
@@ -170,17 +177,24 @@ class _CaseReader:
             if key not in _KEYS:
                 self.problem(f"unknown key {key!r} in a case: {did_you_mean(key, _KEYS)}", key)
         train, model, sampler = (self.table(key) for key in _TABLES)
+        wrong: dict[str, set[str]] = {key: set() for key in _TABLES}
         for name in train:
             if name not in TRAINING:
                 self.problem(f"unknown key {name!r} in train: {did_you_mean(name, TRAINING)}", "train", name)
+                wrong["train"].add(name)
         if "num_layers" in sampler:
             self.problem("a sampler has no setting 'num_layers': it follows from the model's layers.",
                          "sampler", "num_layers")  # fmt: skip
+            wrong["sampler"].add("num_layers")
         of_sampler = {name: TRAINING[name] for name in PER_SAMPLER}
         for key, values, settings in zip(_TABLES, (train, model, sampler), (TRAINING, MODEL, of_sampler), strict=True):
             for name, value in values.items():
                 if name in settings and (sentence := problem_with(name, value, settings)):
                     self.problem(sentence, key, name)
+                    wrong[key].add(name)
+        train, model, sampler = (
+            _but(values, wrong[key]) for key, values in zip(_TABLES, (train, model, sampler), strict=True)
+        )
         places = {name: self.places.of(*self.path, key, name)
                   for key, values in zip(_TABLES, (train, model, sampler), strict=True) for name in values}  # fmt: skip
         return Case(self.names(), train, model, sampler, self.seeds(), places)
@@ -193,7 +207,7 @@ class _CaseReader:
         return {}
 
     def names(self) -> dict[str, list[str]]:
-        """Whom the case is for, by kind."""
+        """Whom the case is for, by kind; nothing where that is not clear."""
         kinds = self.content.get("for")
         if not isinstance(kinds, dict) or not kinds:
             got = f"for is {kinds!r}" if "for" in self.content else "this case lacks for"
@@ -212,7 +226,7 @@ class _CaseReader:
                     if name not in self.known[kind]:
                         self.problem(f"it is for {kind} {name!r}, which is not in the comparison: "
                                      f"{did_you_mean(name, self.known[kind])}", "for", kind, number)  # fmt: skip
-        return named
+        return named if len(named) == len(kinds) else {}
 
     def seeds(self) -> list[int] | None:
         if "seeds" not in self.content:

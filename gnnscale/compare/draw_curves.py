@@ -161,7 +161,8 @@ def note_on_seeds(results: pd.DataFrame, most: int = 6) -> str:
     short = finished[finished["sum"] < finished["size"]]
     if short.empty:
         return f"{text}."
-    named = [f"{sampler} {done} of {size} on {dataset}, {model}"
+    several = len(finished.groupby(["dataset", "model"])) > 1
+    named = [f"{sampler} {done} of {size}" + f" on {dataset}, {model}" * several
              for (dataset, model, sampler), done, size in short.itertuples(name=None)]  # fmt: skip
     more = f"; and {len(named) - most} more" if len(named) > most else ""
     return f"{text}; not all finished: {'; '.join(named[:most])}{more}."

@@ -63,6 +63,10 @@ def _draw_times(axes: Axes, group: pd.DataFrame, style: dict[str, Any]) -> None:
     axes.set_yticks(range(len(order)), [shorten(name, 26) for name in order])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(order) - 0.4, -0.6)
-    if axes.get_xscale() == "linear":
+    linear = axes.get_xscale() == "linear"
+    if linear:
         axes.set_xlim(left=0)
+    if known and len(known) < len(group):  # room for the words, which would hide the last point
+        low, high = axes.get_xlim()
+        axes.set_xlim(right=high * (1.25 if linear else (high / low) ** 0.25))
     draw_grid(axes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.source import Places
 from gnnscale.loader import DataLoader
 from gnnscale.plugins import find_sampler
-from gnnscale.samplers import SAMPLERS
+from gnnscale.samplers import SAMPLERS, unknown_arguments
 from gnnscale.testing.graphs import NUM_NODES, plain, train_ids
 from gnnscale.training import parameter_groups
 
@@ -93,7 +94,11 @@ def cannot_be_built(combination: Combination, in_size: int, out_size: int, num_n
             if name.startswith("history_") and not getattr(find_sampler(sampler.name), "keeps_history", False):
                 text = f"sampler {sampler.label}: {name} means nothing to it: it keeps no histories; leave it out."
                 yield combination.place_of(sampler, text) + text
-        build_sampler(sampler, model, num_nodes)
+        unknown = dict(unknown_arguments(sampler.name, sampler.arguments))
+        for text in unknown.values():
+            yield combination.place_of(sampler, text) + text
+        known = {name: value for name, value in sampler.arguments.items() if name not in unknown}
+        build_sampler(replace(sampler, arguments=known), model, num_nodes)
     except (ValueError, TypeError) as error:
         text = describe(error)
         text = text if sampler.short_name in text else f"sampler {sampler.label}: {text}"

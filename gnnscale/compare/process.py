@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import connection, forkserver
+from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,16 @@ class Child:
         context = _context()
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_main, args=(target, arguments, sender, str(log)))
-        _start(self._process.start)
-        sender.close()
-        self._listening = True
-        self.watch = Watch(self._process.pid, limits)
+        try:
+            _start(self._process.start)
+            sender.close()
+            self._listening = True
+            self.watch = Watch(self._process.pid, limits)
+        except BaseException:  # such as Ctrl-C: nobody has this object yet who could close it
+            if self._process.pid is not None:
+                kill_all(self._process.pid)
+                self._process.join()
+            raise
 
     def step(self) -> Ending | None:
         """Hand on what has arrived, and keep the limits.
@@ -185,6 +191,8 @@ def _start(start: Callable[[], None]) -> None:
     with _patient_threads():
         if threading.current_thread() is not threading.main_thread():
             return start()
+        # Which leaves Ctrl-C unblocked, and so has to be there before.
+        resource_tracker.ensure_running()
         # Ctrl-C reaches the whole process group; only the caller should act on it, and kill the rest. Blocked, it
         # reaches the caller afterwards; ignored, it would be lost.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})

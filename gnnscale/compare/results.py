@@ -183,7 +183,11 @@ def _read_file(path: Path) -> pd.DataFrame:
     try:
         table = pq.read_table(path, partitioning=None)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} cannot be read as parquet ({error}); delete it and compare again.") from None
+        reason = str(error).partition(". ")[0]
+        raise ValueError(
+            f"{path} cannot be read as parquet ({reason}); give a folder that `gnnscale compare` left, or, if this "
+            "is a damaged file of one, delete it and compare again."
+        ) from None
     missing = [name for name in COLUMNS if name not in table.schema.names]
     if foreign := [name for name in missing if name not in NEWER]:
         raise ValueError(f"{path} lacks the columns {', '.join(foreign)}; delete it and compare again.")

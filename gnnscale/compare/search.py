@@ -110,13 +110,18 @@ class Search:
 
     def of(self, combination: Combination) -> dict[tuple[str, str], Values]:
         """The settings searched for a combination, by table and name."""
-        found = {("train", name): values for name, values in self.train.items()}
-        found |= {("model", name): values for name, values in self.model.items()}
-        sampler = combination.sampler
+        return {(path[0], name): values for path, table in self._tables(combination) for name, values in table.items()}
+
+    def places_of(self, combination: Combination, places: Places) -> dict[str, str]:
+        """Where the settings searched for a combination stand."""
+        return {name: places.of("tune", *path, name) for path, table in self._tables(combination) for name in table}
+
+    def _tables(self, combination: Combination) -> Iterator[tuple[tuple[str, ...], dict[str, Values]]]:
+        yield ("train",), self.train
+        yield ("model",), self.model
         for called, settings in self.sampler.items():
-            if absolute_choice(called) in _names(sampler):
-                found |= {("sampler", name): values for name, values in settings.items()}
-        return found
+            if absolute_choice(called) in _names(combination.sampler):
+                yield ("sampler", called), settings
 
 
 def read_search(

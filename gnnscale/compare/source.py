@@ -54,6 +54,11 @@ class Places:
                 return f"{self.file}:{self.lines[path[:end]]}: "
         return f"{self.file}: " if self.file else ""
 
+    def line_of(self, sentence: str) -> int:
+        """The line of the file that a sentence begins with; 0 for a flag, or the file as a whole."""
+        line = sentence.removeprefix(f"{self.file}:").partition(": ")[0]
+        return int(line) if line.isdecimal() else 0
+
 
 def read_toml(path: Path) -> tuple[dict[str, Any], Places]:
     """Read a file, and where its keys stand.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -17,7 +18,7 @@ from gnnscale.compare.parse import format_choice, parse_choice, parse_seeds, spl
 from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.settings import BUDGET, MODEL, PER_SAMPLER, TRAINING, Setting, problem_with
 from gnnscale.compare.source import Places, SpecificationError, override, read_toml
-from gnnscale.data import dataset_names
+from gnnscale.data import dataset_names, unknown_options
 from gnnscale.nn import MODELS
 from gnnscale.nn.models import settings_of
 from gnnscale.plugins import absolute_choice, check_name, is_file_choice, offered, source_digest
@@ -84,18 +85,26 @@ def read_specification(path: Path | None, flags: Mapping[str, Any]) -> Specifica
     >>> [sampler.label for sampler in specification.samplers], specification.seeds
     (['full', 'gas'], [0, 1])
     """
+    specification, problems = read_with_problems(path, flags)
+    if problems:
+        raise SpecificationError(sorted(problems, key=specification.places.line_of))
+    return specification
+
+
+def read_with_problems(path: Path | None, flags: Mapping[str, Any]) -> tuple[Specification, list[str]]:
+    """As :func:`read_specification`, but what is wrong comes back beside what is there without it."""
     given = {name: value for name, value in flags.items() if value is not None}
     file, places = read_toml(path) if path else ({}, Places())
     content, places = override(file, given, places)
     reader = _Reader(content, places)
-    specification = reader.read(file, path.stem if path else None)
-    if reader.problems:
-        raise SpecificationError(reader.problems)
-    return specification
+    return reader.read(file, path.stem if path else None), reader.problems
 
 
 class _Reader:
-    """Reads one specification, gathering problems instead of stopping at the first."""
+    """Reads one specification, gathering problems instead of stopping at the first.
+
+    What is wrong is told and left out, as if it had not been given, so that the rest can be judged as well.
+    """
 
     KEYS = ("datasets", "models", "samplers", "seeds", "epochs", "out", "data_dir", "train", "budget", *KINDS, "case",
             "tune")  # fmt: skip
@@ -122,11 +131,10 @@ class _Reader:
             settle(dict(zip(KINDS, three, strict=True)), training, seeds, cases, places)
             for three in product(*choices.values())
         ]
-        if not self.problems:  # what is not understood cannot be said to be impossible
-            self.problems += impossible(combinations, budget, self.places)
+        self.problems += impossible(combinations, budget, self.places)
         datasets, models, samplers = choices.values()
         default = Path("runs") / (name or "-".join(dataset.label for dataset in datasets) or "compare")
-        out, data_dir = self.out(default), self.folder("data_dir")
+        out, data_dir = self.out(default), self.data_dir()
         self.fill_in(models, seeds, training, out)
         return Specification(
             datasets, models, samplers, seeds, training, budget, out, data_dir, combinations,
@@ -164,25 +172,30 @@ class _Reader:
                 return {}
         return table
 
-    def check(self, name: str, value: Any, settings: Mapping[str, Setting], *path: str | int) -> None:
-        if problem := problem_with(name, value, settings):
+    def check(self, name: str, value: Any, settings: Mapping[str, Setting], *path: str | int) -> bool:
+        problem = problem_with(name, value, settings)
+        if problem:
             self.problem(problem, *path)
+        return not problem
 
     def settings(self, key: str, settings: Mapping[str, Setting]) -> dict[str, Any]:
         """The values of a table of settings, defaults included."""
         table = self.table(key)
+        values = {name: setting.default for name, setting in settings.items()}
         for name, value in table.items():
             if name in settings:
-                self.check(name, value, settings, key, name)
+                if self.check(name, value, settings, key, name):
+                    values[name] = value
             elif (key, name) == ("train", "threads"):
                 self.problem("threads stands in [budget] now, and no more in [train]; move it there.", key, name)
             else:
                 self.problem(f"unknown key {name!r} in [{key}]: {did_you_mean(name, settings)}", key, name)
-        return {name: table.get(name, setting.default) for name, setting in settings.items()}
+        return values
 
     def training(self) -> dict[str, Any]:
         epochs = self.content.get("epochs", TRAINING["epochs"].default)
-        self.check("epochs", epochs, TRAINING, "epochs")
+        if not self.check("epochs", epochs, TRAINING, "epochs"):
+            epochs = math.inf  # no other rule is to be blamed for an end that nobody knows
         others = {name: setting for name, setting in TRAINING.items() if name != "epochs"}
         return {"epochs": epochs, **self.settings("train", others)}
 
@@ -203,6 +216,12 @@ class _Reader:
             return None if value is None else Path(value)
         self.problem(f"{key} is {value!r}; it must be the path of a folder.", key)
         return None
+
+    def data_dir(self) -> Path | None:
+        folder = self.folder("data_dir")
+        if folder is not None and not folder.expanduser().is_dir():
+            self.problem(f"data_dir {folder} is not a folder; give the folder that holds the files.", "data_dir")
+        return folder
 
     def out(self, default: Path) -> Path:
         out = self.folder("out") or default
@@ -228,15 +247,19 @@ class _Reader:
             except ValueError as error:
                 self.problem(str(error), key)
                 return []
-        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+        if not isinstance(value, list) or not value:
             self.problem(f"{key} is {value!r}; it must be a list of names.", key)
             return []
         self.content[key] = value
-        self.check_tables(kind, value)
-        choices = [choice for i, text in enumerate(value) if (choice := self.choice(kind, text, i))]
+        for i, text in enumerate(value):
+            if not isinstance(text, str):
+                self.problem(f"{key} has {text!r}; each must be a name in quotes.", key, i)
+        texts = {i: text for i, text in enumerate(value) if isinstance(text, str)}
+        self.check_tables(kind, texts.values())
+        choices = [choice for i, text in texts.items() if (choice := self.choice(kind, text, i))]
         return self.label(kind, choices)
 
-    def check_tables(self, kind: str, texts: list[str]) -> None:
+    def check_tables(self, kind: str, texts: Iterable[str]) -> None:
         """[sampler.gas] may stand for a sampler that a flag leaves out, but not for an unknown one."""
         known = self.known[kind] | {split_name(text)[0] for text in texts}
         for name, value in self.table(kind).items():
@@ -260,6 +283,7 @@ class _Reader:
             return None
         # What stands in brackets is the most specific, and overrides tables and flags.
         arguments = dict(self.table(kind, name)) if name in self.table(kind) else {}
+        defaults: dict[str, Any] = {}
         paths: dict[str, tuple[str | int, ...]] = {key: (kind, name, key) for key in arguments}
         if kind == "model":
             shared = {key: value for key, value in self.table("model").items() if key in MODEL}
@@ -269,11 +293,15 @@ class _Reader:
             defaults["layers"] = settings_of(MODELS[name])["num_layers"]
             arguments = {**defaults, **shared, **arguments}
         arguments, paths = {**arguments, **own}, {**paths, **dict.fromkeys(own, here)}
+        wrong = set()
         for key, sentence in self.problems_with_arguments(kind, name, arguments):
+            wrong.add(key)
             if paths[key] != (kind, key):  # [model] is checked once for all models
                 self.problem(sentence, *paths[key])
+        arguments = {**defaults, **{key: value for key, value in arguments.items() if key not in wrong}}
+        brackets = {key: value for key, value in own.items() if key not in wrong}
         choice = Choice(
-            name, arguments, format_choice(name, own), brackets=own, place=self.places.of(*here),
+            name, arguments, format_choice(name, own), brackets=brackets, place=self.places.of(*here),
             places={key: self.places.of(*path) for key, path in paths.items()},
         )  # fmt: skip
         return self.located(choice, here) if kind == "sampler" else choice
@@ -288,8 +316,10 @@ class _Reader:
         elif kind == "sampler" and "num_layers" in arguments:
             found.append(("num_layers", f"sampler {name} has no setting 'num_layers': it follows from the model's "
                                         "layers."))  # fmt: skip
-        elif kind == "dataset" and "split" in arguments:
-            found.append(("split", f"dataset {name} has no setting 'split': the split follows from the seed."))
+        elif kind == "dataset":
+            if "split" in arguments:
+                found.append(("split", f"dataset {name} has no setting 'split': the split follows from the seed."))
+            found += unknown_options(name, arguments.keys() - {"split"})
         return found
 
     def located(self, sampler: Choice, here: tuple[str | int, ...]) -> Choice | None:

@@ -17,7 +17,7 @@ from gnnscale.compare.plan import Facts
 from gnnscale.compare.runner import check, run_cells
 from gnnscale.compare.search import Search, read_search
 from gnnscale.compare.source import SpecificationError
-from gnnscale.compare.specification import Specification, read_specification
+from gnnscale.compare.specification import Specification, read_with_problems
 from gnnscale.compare.tune import Study, tune, with_values
 from gnnscale.compare.tune_report import TuneDisplay
 
@@ -60,10 +60,10 @@ def read_request(path: Path, flags: Mapping[str, Any], budget: Mapping[str, Any]
     if find_spec("optuna") is None:
         raise ImportError("gnnscale tune needs the package optuna; install it with: pip install 'gnnscale[tune]'")
     out = flags.get("out")
-    specification = read_specification(path, {name: value for name, value in flags.items() if name != "out"})
-    search, problems = read_search(specification.tune, specification.combinations, budget, specification.places)
-    if problems:
-        raise SpecificationError(problems)
+    specification, problems = read_with_problems(path, {name: flags[name] for name in flags if name != "out"})
+    search, more = read_search(specification.tune, specification.combinations, budget, specification.places)
+    if problems or more:
+        raise SpecificationError(sorted([*problems, *more], key=specification.places.line_of))
     folder = out or specification.out.with_name(f"{specification.out.name}-tune")
     specification = replace(specification, budget=share_cores(specification.budget, jobs))
     return Request(specification, search, folder, check(_with_every_end(specification, search, folder)))
@@ -74,9 +74,11 @@ def _with_every_end(specification: Specification, search: Search, folder: Path) 
     combinations = []
     for combination in specification.combinations:
         space = search.of(combination)
+        places = {**combination.places, **search.places_of(combination, specification.places)}
         combinations.append(combination)
         for end in (0, -1):
-            combinations.append(with_values(combination, {key: values.ends[end] for key, values in space.items()}))
+            tried = with_values(combination, {key: values.ends[end] for key, values in space.items()})
+            combinations.append(replace(tried, places=places))
     return replace(specification, combinations=combinations, out=folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,8 @@ def load(
         read = partial(_NAMED[name][0], name, folder)
     else:
         read = partial(graph_file, _file(name, folder))
-    _check_options(name, read, options)
+    for _, sentence in _unknown(name, read, options):
+        raise TypeError(sentence)
     data = read(split=split, **options)
     return data.standardized() if standardize else data
 
@@ -132,11 +133,29 @@ def _file(name: str, folder: Path | None) -> Path:
     return path
 
 
-def _check_options(name: str, read: Callable[..., Dataset], options: dict[str, Any]) -> None:
+def unknown_options(name: str, options: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Options that a dataset does not take, each with a sentence; no file is looked at.
+
+    Parameters
+    ----------
+    name : str
+        A name of :func:`dataset_names`, or the path of a file.
+    options : iterable of str
+
+    Examples
+    --------
+    >>> list(unknown_options("synthetic", ["num_node", "seed"]))
+    [('num_node', "synthetic takes no option 'num_node'; did you mean num_nodes?")]
+    """
+    read = (_NAMED | _GENERATED).get(name, (graph_file,))[0]
+    return _unknown(name, read, [option for option in options if option != "standardize"])
+
+
+def _unknown(name: str, read: Callable[..., Dataset], options: Iterable[str]) -> Iterator[tuple[str, str]]:
     parameters = inspect.signature(read).parameters.values()
     allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in ("split", "name")]
     for option in options:
         if option not in allowed:
             near = difflib.get_close_matches(option, allowed, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(allowed) or 'none'}."
-            raise TypeError(f"{name} takes no option {option!r}; {hint}")
+            yield option, f"{name} takes no option {option!r}; {hint}"

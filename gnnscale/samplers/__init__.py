@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -105,14 +106,10 @@ def make_sampler(name: str, /, *, num_layers: int, num_nodes: int, **arguments: 
     from gnnscale.plugins import find_sampler  # which looks names up in this module
 
     cls = find_sampler(name)
-    parameters = inspect.signature(cls).parameters.values()
-    taken = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for _, sentence in unknown_arguments(name, arguments):
+        raise ValueError(sentence)
+    taken = _parameters(cls)
     known = [parameter for parameter in taken if parameter != "num_layers"]
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for argument in arguments:
-            if argument not in taken:
-                takes = f"it takes {', '.join(known)}" if known else "it takes none"
-                raise ValueError(f"sampler {name!r} has no argument {argument!r}; {takes}")
     per_layer = getattr(cls, "default_per_layer", None)
     if per_layer is not None:
         arguments.setdefault(known[0], [per_layer] * num_layers)
@@ -141,3 +138,38 @@ def make_sampler(name: str, /, *, num_layers: int, num_nodes: int, **arguments: 
         example = f"; give one number a layer, such as {known[0]}={[per_layer] * num_layers}" if per_layer else ""
         raise ValueError(f"sampler {name!r}: {sampler} draws {drawn} layers and the model has {num_layers}{example}")
     return sampler
+
+
+def unknown_arguments(name: str, arguments: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Arguments that a sampler's constructor does not take, each with a sentence.
+
+    Parameters
+    ----------
+    name : str
+        As for :func:`make_sampler`.
+    arguments : iterable of str
+
+    Examples
+    --------
+    >>> list(unknown_arguments("gas", ["num_part", "refresh"]))[0][1]
+    "sampler 'gas' has no argument 'num_part', did you mean 'num_parts'? It takes num_parts, partition, refresh"
+    """
+    from gnnscale.plugins import find_sampler
+
+    cls = find_sampler(name)
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values()):
+        return
+    taken = _parameters(cls)
+    known = [parameter for parameter in taken if parameter != "num_layers"]
+    takes = f"t takes {', '.join(known) or 'none'}"
+    for argument in arguments:
+        if argument not in taken:
+            near = difflib.get_close_matches(argument, known, n=1)
+            hint = f", did you mean {near[0]!r}? I{takes}" if near else f"; i{takes}"
+            yield argument, f"sampler {name!r} has no argument {argument!r}{hint}"
+
+
+def _parameters(cls: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """What a constructor can be given by name."""
+    parameters = inspect.signature(cls).parameters.values()
+    return {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

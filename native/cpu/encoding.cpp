@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 
+#include "copy.h"
 #include "multiversion.h"
 
 namespace gnnscale {
@@ -109,7 +110,7 @@ void encode(RowType type, const float* row, int64_t count, float scale, std::byt
 void decode(RowType type, const std::byte* stored, int64_t count, float scale, float* row) {
     switch (type) {
         case RowType::kFloat32:
-            std::memcpy(row, stored, count * sizeof(float));
+            copy_row(stored, count * sizeof(float), reinterpret_cast<std::byte*>(row));
             break;
         case RowType::kFloat16:
             from_float16(reinterpret_cast<const uint16_t*>(stored), count, row);

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "copy.h"
 #include "parallel.h"
 #include "prefetch.h"
 
@@ -25,7 +26,10 @@ void copy_rows(const std::byte* source, int64_t num_rows, int64_t row_bytes, con
         if (row < 0 || row >= num_rows)
             throw std::out_of_range("index[" + std::to_string(i) + "] is " + std::to_string(row) +
                                     "; source has " + std::to_string(num_rows) + " rows.");
-        std::memcpy(out + i * bytes, source + row * bytes, bytes);
+        if constexpr (Bytes > 0)
+            std::memcpy(out + i * bytes, source + row * bytes, bytes);
+        else
+            copy_row(source + row * bytes, bytes, out + i * bytes);
     }
 }
 

@@ -82,7 +82,7 @@ void for_edges(const Rmat& rmat, const Ask& ask, const Take& take, const Put& pu
         batch.count = kept;
     };
     const int parts = num_parts(rmat);
-    run_parts(parts, [&](int part) {
+    run_parts(parts, parts, [&](int part) {
         const int64_t begin = rmat.draws / parts * part;
         const int64_t end = part + 1 == parts ? rmat.draws : rmat.draws / parts * (part + 1);
         const int64_t batches = (end - begin + kBatch - 1) / kBatch;

@@ -1,54 +1,46 @@
-// Threads for the length of one operation that has several parallel sections: starting them anew for each costs
-// some 20 us a thread. They end with the operation, so a fork finds none of them.
+// The threads of one operation. They are OpenMP's, whose runtime torch and DGL have loaded already, so all three share
+// its threads: for some milliseconds after a parallel section those look for the next one, at the cost of whoever else
+// wants their cores, and threads of our own would have to wait for them.
 #pragma once
 
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <mutex>
-#include <system_error>
-#include <thread>
 #include <vector>
 
 namespace gnnscale {
 
+// OpenMP's threads do not survive a fork, and GNU's runtime would wait for them for ever. So only the first process that
+// asks has some, and a child of it does without. (A child that forks off before is the first of its own.)
+bool may_have_threads();
+
 class Team {
   public:
     explicit Team(int num_threads) : num_threads_(num_threads) {}
-    Team(const Team&) = delete;
-    Team& operator=(const Team&) = delete;
-    ~Team() {
-        ended_.store(true);
-        section_.fetch_add(1);
-        for (auto& thread : threads_) thread.join();
-    }
 
-    // Runs work() on `parts` threads, this one among them. An exception is thrown again; of several, one.
+    // Calls work() on up to `parts` threads, this one among them; the first to come does what is left to do. An exception
+    // is thrown again; of several, one.
     template <class Work>
-    void run(int parts, const Work& work) {
+    void run(int parts, const Work& work) const {
+        const int threads = std::min(parts, num_threads_);
+        if (threads <= 1 || !may_have_threads()) return work();
         std::mutex mutex;
         std::exception_ptr error;
-        const auto guarded = [&] {
-            try {
-                work();
-            } catch (...) {
-                std::lock_guard lock(mutex);
-                error = std::current_exception();
-            }
-        };
-        const int helpers = std::min(parts, num_threads_) - 1;
-        if (helpers > 0)
-            together(helpers, guarded);
-        else
-            guarded();
+#pragma omp parallel num_threads(threads)
+        try {
+            work();
+        } catch (...) {
+            std::lock_guard lock(mutex);
+            error = std::current_exception();
+        }
         if (error) std::rethrow_exception(error);
     }
 
     // Runs work(begin, end) over [0, size) in blocks of `block`, each by whoever is free, the earlier ones first.
     template <class Work>
-    void run(int64_t size, int64_t block, int parts, const Work& work) {
+    void run(int64_t size, int64_t block, int parts, const Work& work) const {
         std::atomic<int64_t> next{0};
         run(static_cast<int>(std::min<int64_t>(parts, (size + block - 1) / block)), [&] {
             for (int64_t begin; (begin = next.fetch_add(block)) < size;) work(begin, std::min(size, begin + block));
@@ -56,52 +48,7 @@ class Team {
     }
 
   private:
-    void together(int helpers, const std::function<void()>& work) {
-        start(helpers);
-        work_ = &work;
-        working_.store(static_cast<int>(threads_.size()));
-        section_.fetch_add(1);  // what the threads wait for
-        work();
-        wait([&] { return working_.load() == 0; });
-    }
-
-    void start(int helpers) {
-        while (static_cast<int>(threads_.size()) < helpers) {
-            try {
-                threads_.emplace_back([this, seen = section_.load()] { serve(seen); });
-            } catch (const std::system_error&) {  // no more threads to be had
-                break;
-            }
-        }
-    }
-
-    void serve(int64_t seen) {
-        for (;; ++seen) {
-            wait([&] { return section_.load() != seen; });
-            if (ended_.load()) return;
-            (*work_)();
-            working_.fetch_sub(1);
-        }
-    }
-
-    // Sections follow each other within microseconds, so waiting is looking; where others need the processor, they
-    // get it.
-    template <class Done>
-    static void wait(const Done& done) {
-        for (int looks = 0; !done(); ++looks) {
-            if (looks > 200) std::this_thread::yield();
-#if defined(__x86_64__)
-            else __builtin_ia32_pause();
-#endif
-        }
-    }
-
     const int num_threads_;
-    std::vector<std::thread> threads_;
-    const std::function<void()>* work_ = nullptr;
-    std::atomic<int64_t> section_{0};
-    std::atomic<int> working_{0};
-    std::atomic<bool> ended_{false};
 };
 
 // What has to be done in order behind work that ends in any order: by whoever ends a piece that is next in line,

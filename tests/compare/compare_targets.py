@@ -139,7 +139,7 @@ def import_while_running(send, cell):
     from gnnscale.compare.cell import run_cell
 
     before = set(sys.modules)
-    threads = len(os.listdir("/proc/self/task"))
+    threads = [comm.read_text().strip() for comm in Path(f"/proc/{os.getppid()}/task").glob("*/comm")]
     run_cell(lambda message: None, cell)
     send((threads, set(sys.modules) - before))
 

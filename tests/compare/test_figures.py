@@ -94,6 +94,8 @@ def test_a_panel_for_each_dataset_and_failed_cells_do_not_stop_the_drawing():
     assert [axes.get_title().partition(",")[0] for axes in panels(figure)] == ["a", "b", "c"]
     assert [text.get_text() for text in panels(figure)[1].texts] == ["no run has finished"]
     assert "not all finished: full 0 of 3 on b, gcn; gas 0 of 3 on b, gcn." in note(figure)
+    alone = drawn(accuracy_vs_epoch, results[results["dataset"] == "b"])
+    assert "not all finished: full 0 of 3; gas 0 of 3." in note(alone)
 
 
 def test_times_of_two_machines_in_one_figure_are_warned_of():
@@ -159,6 +161,22 @@ def test_time_to_target_lists_the_fastest_first_and_says_who_never_came():
     assert [text.get_text() for text in axes.texts] == ["1 of 2", "never"]
     assert axes.get_title() == "toy, gcn\nvalidation accuracy 80 %"
     assert drawn(time_to_target, results) is None
+
+
+@pytest.mark.parametrize("others", [1.0, 100.0])
+def test_words_about_seeds_that_never_came_hide_none_that_did(others):
+    results = results_of(
+        *(one_run("full", seed, [0.1, 0.9], speed=others) for seed in range(10)),
+        *(one_run("gas", seed, [0.1, 0.9 if seed < 2 else 0.2], speed=others * 1.1) for seed in range(10)),
+    )
+    figure = drawn(time_to_target, results, target=0.8)
+    figure.canvas.draw()
+    (axes,) = panels(figure)
+    (words,) = axes.texts
+    assert words.get_text() == "2 of 10"
+    points = np.concatenate([line.get_xydata() for line in axes.lines if line.get_linestyle() == "None"])
+    last = max(axes.transData.transform((x, y))[0] for x, y in points if np.isfinite(x))
+    assert last + 4 < words.get_window_extent().x0
 
 
 # ---------- the files ----------

@@ -98,6 +98,10 @@ def test_missing_and_foreign_files_are_refused(tmp_path):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "other.parquet")
     with pytest.raises(ValueError, match="lacks the columns dataset"):
         read_results(tmp_path / "other.parquet")
+    specification = tmp_path / "trial.toml"
+    specification.write_text('datasets = ["cora"]')
+    with pytest.raises(ValueError, match=r"cannot be read as parquet .*; give a folder that `gnnscale compare` left"):
+        read_results(specification)
 
 
 def test_files_of_earlier_versions_are_read_with_empty_values(tmp_path):

@@ -151,6 +151,71 @@ def test_everything_wrong_is_told_at_once_with_its_place(tmp_path):
     assert len(found) == len(set(found)) == 18
 
 
+MORE_WRONG = """
+datasets = ["cora", 3, "synthetic(num_node=9)"]
+models = ["gat"]                                              # 3
+samplers = ["vrgcn", "gas(num_part=3)", "neighbour", "neighbor(lr=-1)"]
+epochs = 20
+data_dir = "nowhere"                                          # 6
+[train]
+patience = 30
+lrr = 0.1                                                     # 9
+device = "cuda:99"
+[budget]
+memory_gb = 0                                                 # 12
+[model]
+hidden = "64"
+[sampler.gas]                                                 # 15
+num_parts = "many"
+refrehs = true
+[dataset.synthetic]                                           # 18
+num_edge = 50
+[[case]]
+for = { modell = "gat" }                                      # 21
+sampler = { refresh = false }
+[[case]]
+for = { model = "gat" }                                       # 24
+train = { weight_decay = -1 }
+model = { headz = 2 }
+"""
+
+
+def test_slips_of_one_kind_do_not_hide_those_of_another(tmp_path):
+    """What is wrong by itself is left out, and the rest is judged by what it would come to."""
+    found = problems(tmp_path, MORE_WRONG)
+    file = f"{tmp_path}/trial.toml:"
+    expected = (
+        "2: datasets has 3; each must be a name in quotes",
+        "2: synthetic takes no option 'num_node'; did you mean num_nodes?",
+        "4: sampler 'gas' has no argument 'num_part', did you mean 'num_parts'?",
+        "4: unknown sampler 'neighbour'",
+        "4: neighbor: lr is -1",
+        "4: model gat does not go with sampler vrgcn",
+        "6: data_dir nowhere is not a folder",
+        "8: patience is 30 and epochs 20",
+        "9: unknown key 'lrr' in [train]",
+        "10: device is 'cuda:99'",
+        "12: memory_gb is 0",
+        "14: hidden is '64'",
+        "16: sampler gas: num_parts='many' has to be",
+        "17: sampler 'gas' has no argument 'refrehs', did you mean 'refresh'?",
+        "19: synthetic takes no option 'num_edge'; did you mean num_edges?",
+        "21: unknown key 'modell' in for",
+        "25: weight_decay is -1",
+        "26: model gat has no setting 'headz'",
+    )
+    for part in expected:
+        assert sum(problem.removeprefix(file).startswith(part) for problem in found) == 1, (part, found)
+    assert len(found) == len(expected), found
+    lines = [int(problem.removeprefix(file).partition(":")[0]) for problem in found]
+    assert lines == sorted(lines)
+
+
+def test_a_rule_is_not_blamed_for_a_number_of_epochs_that_is_no_number(tmp_path):
+    (found,) = problems(tmp_path, 'datasets = ["cora"]\nepochs = "many"\n[train]\npatience = 500')
+    assert "epochs is 'many'" in found
+
+
 @pytest.mark.parametrize("seeds", ["0", "x", "", "1.5", "3,3", "-1"])
 def test_seeds_that_are_none_are_refused(seeds):
     with pytest.raises(SpecificationError, match="seeds is"):

@@ -175,13 +175,18 @@ def test_from_the_file_to_a_comparison_with_what_was_found(tmp_path: Path):
 def test_what_is_wrong_is_said_with_its_line(tmp_path: Path):
     file = tmp_path / "trial.toml"
     text = SPECIFICATION.format(out=tmp_path / "out").replace("num_parts", "num_prats")
-    text = text.replace("trials = 3", "trials = 0")
+    text = text.replace("trials = 3", "trials = 0").replace("epochs = 3", "epochs = 0")
     file.write_text(text.replace("high = 0.1", "high = 0"))
     done = gnnscale("tune", str(file))
     assert done.exit_code == 2
-    for line, said in (("trials = 0", "trials in [tune] is 0"), ("lr = ", "lr in [tune.train] goes from 0.001 to 0")):
+    for line, said in (
+        ("epochs = 0", "epochs is 0"),
+        ("trials = 0", "trials in [tune] is 0"),
+        ("lr = ", "lr in [tune.train] goes from 0.001 to 0"),
+    ):
         assert f"trial.toml:{1 + text[: text.index(line)].count(chr(10))}: {said}" in done.output
-    file.write_text(text.replace("trials = 0", "trials = 3"))
+    file.write_text(text.replace("trials = 0", "trials = 3").replace("epochs = 0", "epochs = 3"))
     done = gnnscale("tune", str(file))
     assert done.exit_code == 2
-    assert "num_prats" in done.output
+    line = 1 + text[: text.index("num_prats")].count(chr(10))
+    assert f"trial.toml:{line}: sampler 'gas' has no argument 'num_prats'" in done.output
