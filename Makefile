@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo bench test lint sanitize browser setup clean
+.PHONY: demo bench test test-cuda lint sanitize browser setup clean
 
 demo: setup
 	$(BIN)/gnnscale compare experiments/demo.toml
@@ -15,6 +15,13 @@ bench: setup
 
 test: setup lint sanitize browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
+
+# On a machine with a GPU, torch, NumPy, pytest, setuptools, nanobind, CMake, ninja and the CUDA toolkit, and nothing else:
+# builds in place, downloads nothing. CUDA_PYTHON is an interpreter that has them.
+CUDA_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+test-cuda:
+	$(CUDA_PYTHON) setup.py -q build_ext --inplace
+	$(CUDA_PYTHON) -m pytest -m cuda --confcutdir=tests/cuda tests/cuda
 
 lint: setup
 	$(BIN)/ruff check .
@@ -52,4 +59,4 @@ $(VENV)/ready: setup.cfg pyproject.toml setup.py constraints.txt $(shell find na
 	touch $@
 
 clean:
-	rm -rf $(VENV) build gnnscale/_native*.so gnnscale.egg-info
+	rm -rf $(VENV) build gnnscale/_native*.so gnnscale/_cuda*.so gnnscale.egg-info

@@ -105,19 +105,27 @@ class Adjacency:
         """The same on another device (itself where it is there already)."""
         if self.hop.indices.device == device:
             return self
+        return self.moved(lambda values: values.to(device, non_blocking=True))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Adjacency:
+        """The same with its arrays where ``move`` puts them, and what it looks up in the graph beside them."""
         moved = object.__new__(type(self))
         moved.__dict__.update(
             num_dst=self.num_dst,
             num_src=self.num_src,
-            hop=Hop(*(array.to(device, non_blocking=True) for array in self.hop)),
+            hop=Hop(*map(move, self.hop)),
             _csc=self._csc,
             nodes=self.nodes,
             _diagonal=self._diagonal,
             _normalised={},
         )
-        for name in ("importance", "replaced_degree", "replaced_weight", "_weight"):
-            value = getattr(self, name)
-            setattr(moved, name, None if value is None else value.to(device, non_blocking=True))
+        degree, loops = self._in_graph
+        values = {"degree": degree if self.replaced_degree is None else self.replaced_degree, "_loops": loops}
+        values |= {
+            name: getattr(self, name) for name in ("importance", "replaced_degree", "replaced_weight", "_weight")
+        }
+        for name, value in values.items():
+            setattr(moved, name, None if value is None else move(value))
         return moved
 
     @cached_property
@@ -125,17 +133,23 @@ class Adjacency:
         """Shape (num_src,), float32: in-degrees in the whole graph, or those that replace them."""
         if self.replaced_degree is not None:
             return self.replaced_degree
-        return self._of_sources(self._csc.degree)  # type: ignore[union-attr]
+        return self._in_graph[0].to(self.hop.indices.device)  # type: ignore[union-attr]
 
     @cached_property
     def _loops(self) -> Tensor | None:
         """Shape (num_src,), float32: how much of the degree is self-loops; None where there are none."""
-        return None if self._csc is None or self._csc.loops is None else self._of_sources(self._csc.loops)
+        loops = self._in_graph[1]
+        return None if loops is None else loops.to(self.hop.indices.device)
 
-    def _of_sources(self, values: Tensor) -> Tensor:
-        """Of the whole graph's ``values``, shape (N,), those of the sources, where the edges are."""
-        whole = self.nodes is self._csc.nodes  # type: ignore[union-attr]
-        return (values if whole else values[self.nodes]).to(self.hop.indices.device, non_blocking=True)
+    @cached_property
+    def _in_graph(self) -> tuple[Tensor | None, Tensor | None]:
+        """The sources' degrees in the whole graph and those of loops, on the CPU; None for what is not wanted."""
+        if self._csc is None:
+            return None, None
+        degree, loops = None if self.replaced_degree is not None else self._csc.degree, self._csc.loops
+        if self.nodes is self._csc.nodes:
+            return degree, loops
+        return None if degree is None else degree[self.nodes], None if loops is None else loops[self.nodes]
 
     @cached_property
     def destinations(self) -> Tensor:
@@ -248,6 +262,7 @@ class Adjacency:
         dropout: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Attention over the in-edges and the own row; :meth:`gnnscale.layer.Layer.attend` has the formula."""
+        x, source_scores, target_scores = map(_single, (x, source_scores, target_scores))
         return attend(
             self.hop.indptr,
             self.hop.indices,
@@ -263,6 +278,7 @@ class Adjacency:
 
     def attend_edges(self, scores: Tensor, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
         """Attention over the in-edges alone; :meth:`gnnscale.layer.Layer.attend_edges` has the formula."""
+        scores, x = _single(scores), _single(x)
         multiplicity, _ = self.normalised("sum")
         return attend_edges(
             self.hop.indptr,
@@ -276,8 +292,14 @@ class Adjacency:
 
     def reduce(self, x: Tensor, reduction: str) -> Tensor:
         """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
+        x = _single(x)
         transposed = self.transposed if x.requires_grad else None
         return extremes(self.hop.indptr, self.hop.indices, x, largest=reduction == "max", transposed=transposed)
+
+
+def _single(values: Tensor) -> Tensor:
+    """Rows of mixed precision in float32, in which softmaxes and extremes are computed."""
+    return values.float() if values.dtype == torch.bfloat16 else values
 
 
 def _like(values: Tensor | None, x: Tensor) -> Tensor | None:

@@ -55,6 +55,7 @@ class MiniBatch:
         gradients: HistoryStore | None = None,
         clock: Clock | None = None,
         feedback: Callable[[MiniBatch, Tensor], None] | None = None,
+        arrive: Callable[[MiniBatch], None] | None = None,
     ) -> None:
         self.sample = sample.to(device or torch.device("cpu"))
         self.input_nodes = sample.nodes
@@ -67,6 +68,8 @@ class MiniBatch:
         self._x, self._y = x, y
         self._history, self._gradients = history, gradients
         self._feedback = feedback
+        self.arrive = arrive
+        """What has the device's current stream wait for the batch's arrays, where they are on their way."""
         self._penalties: list[Tensor] = []
         self.num_edges = 0
         self._pulls: dict[int, list[Pull]] = {}
@@ -79,6 +82,10 @@ class MiniBatch:
         if self._x is None:
             raise ValueError("the graph has no node features; store them in graph.ndata['feat']")
         return self._x
+
+    @x.setter
+    def x(self, rows: Tensor) -> None:
+        self._x = rows
 
     @property
     def y(self) -> Tensor:

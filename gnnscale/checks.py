@@ -115,4 +115,6 @@ def check_device(device: str | torch.device | None) -> torch.device:
         raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device='{device}' was asked for and torch sees no GPU; use device='cpu'")
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())  # as tensors call theirs
     return device

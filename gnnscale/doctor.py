@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -42,6 +43,7 @@ def examine() -> Iterator[Finding]:
     yield Finding("CPU", f"{cpu_model()}, {usable_cores()} cores usable of {os.cpu_count()}, {memory_gb():g} GB")
     yield _gpu()
     yield from _native()
+    yield _cuda_kernels()
 
 
 def _library(name: str, module: str, remedy: str) -> Finding:
@@ -89,3 +91,20 @@ def _native() -> Iterator[Finding]:
             "none found",
             "install one (on Debian: apt-get install g++), then install gnnscale again",
         )
+
+
+def _cuda_kernels() -> Finding:
+    built = "built" if importlib.util.find_spec("gnnscale._cuda") else "not built"
+    try:
+        import torch
+
+        from gnnscale import ops
+
+        there, reason = torch.cuda.is_available(), ops.cuda_reason()
+    except Exception as error:
+        return Finding("CUDA kernels", f"{built}; whether they can be loaded is unknown: {error}")
+    if not reason:
+        return Finding("CUDA kernels", "in use")
+    if not there:
+        return Finding("CUDA kernels", f"{built}, and not loaded without a GPU")
+    return Finding("CUDA kernels", f"{built}, not in use: on the GPU, torch does the work, slower", reason)

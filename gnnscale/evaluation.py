@@ -100,11 +100,12 @@ class Evaluator:
         self._csc = CSC.of(graph)
         self._diagonal = diagonal
         self._bounds = chunks(self._csc.indptr, chunk_edges)
-        # One chunk is the whole graph; its normalised weights are worth keeping from one evaluation to the next.
+        # One chunk is the whole graph, which is worth keeping from one evaluation to the next, on its device and with
+        # its normalised weights.
         self._whole: Sample | None = None
         self._sparse: SparseFeatures | None = None
         if len(self._bounds) == 1:
-            self._whole = whole_graph(self._csc, diagonal)
+            self._whole = whole_graph(self._csc, diagonal).to(self.device)
             if features is None and self.device.type == "cpu":
                 self._sparse = SparseFeatures.of(graph)
             self._whole_with_history = HistorySample(self._whole.nodes, self._whole.adjacencies, repeats=True)

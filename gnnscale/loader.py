@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from difflib import get_close_matches
 from functools import partial
 from time import perf_counter
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -25,8 +26,11 @@ from gnnscale.checks import check_at_least, check_device, check_ids
 from gnnscale.clock import Clock
 from gnnscale.csc import CSC
 from gnnscale.history import FeatureStore, HistoryStore
-from gnnscale.ops import gather_rows
+from gnnscale.history.streams import Lane, lane_of
+from gnnscale.ops import cuda_reason, gather_rows
+from gnnscale.ops._backend import cuda_kernels
 from gnnscale.ops.random import key_of
+from gnnscale.parcel import Parcel, Rows
 from gnnscale.samplers.base import Sample, Sampler, split
 from gnnscale.sparse_features import SparseFeatures
 
@@ -86,6 +90,10 @@ class DataLoader:
         Whether to ask for the next batch's history rows as soon as the model has gone forward (``batch.loss`` was
         called), so that they arrive during the backward pass. It changes no number, only the time: rows that were
         pushed meanwhile are asked for again. The next batch is then drawn one step earlier.
+    graph_placement : {"host", "device", "pinned"}
+        Where the graph's edges are when batches are drawn. From ``"device"``, the memory of the GPU ``device``, and
+        from ``"pinned"``, memory of the host that the GPU reads by itself, the GPU draws, and draws the same batches.
+        For :class:`~gnnscale.samplers.NeighborSampler`, on graphs without weights.
 
     Attributes
     ----------
@@ -137,6 +145,7 @@ class DataLoader:
         history: HistoryStore | None = None,
         history_ahead: bool = True,
         features: FeatureStore | None = None,
+        graph_placement: str = "host",
         **tuning: Any,
     ) -> None:
         if not isinstance(graph, dgl.DGLGraph):
@@ -180,10 +189,32 @@ class DataLoader:
         self._is_train = torch.zeros(graph.num_nodes(), dtype=torch.bool)
         self._is_train[self.indices] = True
         self._takes_generator = not self._draws and "generator" in _parameters(graph_sampler.sample_blocks)
+        self._lane = lane_of(self.device) if self.device.type == "cuda" else None
+        self._sent: WeakKeyDictionary[Sample, tuple[Sample, Parcel]] = WeakKeyDictionary()
+        self._whole: dict[str, Tensor] = {}
+        self._gpu_graph = self._placed(graph_placement)
         ahead = graph_sampler.draws_ahead if self._draws else self._takes_generator
         self._threads = self.num_workers if ahead else 0
         if isinstance(graph_sampler, Sampler):
             graph_sampler.num_threads = 1 if self._threads else torch.get_num_threads()
+
+    def _placed(self, placement: str) -> tuple[Tensor, Tensor] | None:
+        """The graph's arrays where the GPU reads them; None where the CPU draws."""
+        if placement not in ("host", "device", "pinned"):
+            raise ValueError(f"graph_placement={placement!r} has to be 'host', 'device' or 'pinned'")
+        if placement == "host":
+            return None
+        if self.device.type != "cuda" or cuda_kernels(self.device) is None:
+            reason = cuda_reason() if self.device.type == "cuda" else "Pass device='cuda'."
+            raise ValueError(f"graph_placement={placement!r} is for a GPU and gnnscale's kernels on it. {reason}")
+        if not getattr(self.sampler, "draws_on_gpu", False) or self._csc.weight is not None:
+            raise ValueError(
+                f"graph_placement={placement!r} is for NeighborSampler on graphs without weights; got "
+                f"{self.sampler!r}{'' if self._csc.weight is None else ' on a graph with weights'}"
+            )
+        arrays = self._csc.indptr, self._csc.indices
+        indptr, indices = (a.to(self.device) if placement == "device" else a.pin_memory() for a in arrays)
+        return indptr, indices
 
     def parameters(self) -> list[Parameter]:
         """The sampler's parameters, to be trained together with the model's; most samplers have none."""
@@ -214,7 +245,9 @@ class DataLoader:
         jobs = [(seeds, key_of(self.seed, epoch, number)) for number, seeds in enumerate(self._seeds(epoch))]
         jobs = jobs[self._rank :: self._num_ranks]
         batches = self._prefetched(jobs) if self._threads else (self._make(*job) for job in jobs)
-        return batches if self.history is None else self._in_steps(batches, self.history)
+        if self.history is not None:
+            batches = self._in_steps(batches, self.history)
+        return batches if self._lane is None else _arrived(batches)
 
     def _in_steps(self, batches: Iterator[MiniBatch], history: HistoryStore) -> Iterator[MiniBatch]:
         """Ask for the next batch's history rows ahead, and count the steps by which histories age."""
@@ -268,7 +301,11 @@ class DataLoader:
             )
         clock, blocks = Clock(), None
         with clock.stage("sample"):
-            if self._draws:
+            if self._gpu_graph is not None and self._lane is not None:
+                with self._lane.aside():
+                    there = self._lane.move(seeds, self.device)
+                    sample = self.sampler.draw_on_gpu(self._csc, *self._gpu_graph, there, key)
+            elif self._draws:
                 sample = self.sampler.draw(self._csc, seeds, key)
             else:
                 sample, blocks = self._sample_blocks(seeds, key)
@@ -276,29 +313,73 @@ class DataLoader:
             if not sample.all_train:
                 is_train = self._is_train[sample.output_nodes]
                 targets = None if bool(is_train.all()) else is_train.nonzero().squeeze(1)
+        arrive: Callable[[MiniBatch], None] | None = None
+        if self._lane is None:
+            with clock.stage("gather"):
+                x, y = self._features_of(sample.nodes), self._rows("label", sample.output_nodes)
+        else:
+            sample, x, y, targets, arrive = self._sent_off(self._lane, sample, targets, clock)
+        return MiniBatch(
+            self.graph,
+            sample,
+            blocks=blocks,
+            num_blocks=getattr(self.sampler, "num_layers", None),
+            x=x,
+            y=y,
+            targets=targets,
+            device=self.device,
+            history=self.history,
+            gradients=self.gradients,
+            clock=clock,
+            feedback=self.sampler.feedback if self._draws else None,
+            arrive=arrive,
+        )
+
+    def _sent_off(
+        self, lane: Lane, sample: Sample, targets: Tensor | None, clock: Clock
+    ) -> tuple[Sample, Tensor | None, Tensor | None, Tensor | None, Callable[[MiniBatch], None]]:
+        """The sample, features, labels and targets as they will be on the device, and what waits for them."""
+        parcel, threads = Parcel(lane, self.device), 1 if self._threads else torch.get_num_threads()
+        pulled = None
         with clock.stage("gather"):
-            x = self._features_of(sample.nodes)
-            y = self._rows("label", sample.output_nodes)
+            parts: dict[str, Tensor | Rows] = {}
+            for key, nodes in (("feat", sample.nodes), ("label", sample.output_nodes)):
+                if key in self._columns and nodes is not self._csc.nodes:
+                    parts[key] = Rows(self._columns[key], nodes, threads)
+            if self.features is not None:
+                pulled = self.features.pull(sample.nodes)
+                parts.pop("feat", None)
+                if self.features.device.type == "cpu":
+                    parts["feat"], pulled = pulled.wait(), None
+            if targets is not None:
+                parts["targets"] = targets
+            for part in parts.values():
+                parcel.put(part)
+            # What a sampler keeps, the device keeps as well.
+            known = self._sent.get(sample)
+            if known is None:
+                sample.moved(parcel.put)
+            parcel.pack()
         with clock.stage("transfer"):
-            if self.device.type != "cpu":
-                x, y, targets = (
-                    None if value is None else value.to(self.device, non_blocking=True) for value in (x, y, targets)
-                )
-            batch = MiniBatch(
-                self.graph,
-                sample,
-                blocks=blocks,
-                num_blocks=getattr(self.sampler, "num_layers", None),
-                x=x,
-                y=y,
-                targets=targets,
-                device=self.device,
-                history=self.history,
-                gradients=self.gradients,
-                clock=clock,
-                feedback=self.sampler.feedback if self._draws else None,
-            )
-        return batch
+            parcel.send()
+        if known is None:
+            known = self._sent[sample] = sample.moved(parcel.get), parcel
+        moved, carrier = known
+
+        def arrive(batch: MiniBatch) -> None:
+            for each in (carrier, parcel):
+                each.arrive()
+            if pulled is not None:
+                batch.x = pulled.wait()
+
+        x, y = (parcel.get(parts[key]) if key in parts else self._all_rows(key) for key in ("feat", "label"))
+        return moved, x, y, parcel.get(parts["targets"]) if "targets" in parts else None, arrive
+
+    def _all_rows(self, key: str) -> Tensor | None:
+        """Of the whole graph, moved to the device once."""
+        if key in self._columns and key not in self._whole and (key == "label" or self.features is None):
+            self._whole[key] = self._columns[key].to(self.device)
+        return self._whole.get(key)
 
     def _sample_blocks(self, seeds: Tensor, key: int) -> tuple[Sample, list[dgl.DGLGraph]]:
         name = type(self.sampler).__name__
@@ -332,6 +413,14 @@ class DataLoader:
         if values is None or nodes is self._csc.nodes:
             return values
         return gather_rows(values, nodes, num_threads=1 if self._threads else torch.get_num_threads())
+
+
+def _arrived(batches: Iterator[MiniBatch]) -> Iterator[MiniBatch]:
+    """The batches, each waited for by the device's current stream, not by the host, when its turn has come."""
+    for batch in batches:
+        if batch.arrive is not None:
+            batch.arrive(batch)
+        yield batch
 
 
 def _checked(name: str, store: Any, kind: type[Any], num_nodes: int) -> Any:

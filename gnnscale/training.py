@@ -159,9 +159,11 @@ def train(
     seed: int = 0,
     num_workers: int = 0,
     device: str | torch.device = "cpu",
+    amp: str = "none",
     history: HistoryStore | None = None,
     history_ahead: bool = True,
     features: FeatureStore | None = None,
+    graph_placement: str = "host",
     checkpoint: str | Path | None = None,
     on_point: Callable[[Point], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -209,10 +211,15 @@ def train(
         Where the model is trained.
     history : HistoryStore, optional
         Where a sampler with histories keeps them; in host memory, float32, by default.
+    amp : {"none", "bf16"}
+        Mixed precision: with ``"bf16"``, linear maps and the rows between them are bfloat16 while training goes forward
+        (``torch.autocast``); sums, softmaxes, the loss, the parameters and the evaluation are float32.
     history_ahead : bool
         As for :class:`gnnscale.DataLoader`.
     features : FeatureStore, optional
         Where features are, instead of ``data.graph.ndata["feat"]``. Not together with ``inductive``.
+    graph_placement : {"host", "device", "pinned"}
+        As for :class:`gnnscale.DataLoader`: where the graph's edges are when batches are drawn.
     checkpoint : str or Path, optional
         A file that is rewritten after each epoch and from which the same call goes on after a kill, with the same
         curve as if nothing had happened: it holds the model, the optimiser, torch's random numbers, the points so
@@ -250,6 +257,8 @@ def train(
     check_number("rest_weight_decay", rest_weight_decay)
     if clip_norm is not None:
         check_number("clip_norm", clip_norm)
+    if amp not in ("none", "bf16"):
+        raise ValueError(f"amp={amp!r} has to be 'none' or 'bf16'")
     if check_flag("inductive", inductive) and features is not None:
         raise ValueError(
             "features= holds rows of the whole graph, and inductive=True trains on a part of it; store the features in "
@@ -272,6 +281,7 @@ def train(
         history=history,
         history_ahead=history_ahead,
         features=features,
+        graph_placement=graph_placement,
     )
     model = model.to(loader.device)
     parameters = parameter_groups(model, weight_decay, rest_weight_decay)
@@ -291,7 +301,7 @@ def train(
             # Without the address, which is another one in each process.
             "sampler": re.sub(r" at 0x[0-9a-f]+", "", repr(sampler)),
             "seed": seed, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
-            "rest_weight_decay": rest_weight_decay, "clip_norm": clip_norm,
+            "rest_weight_decay": rest_weight_decay, "clip_norm": clip_norm, "amp": amp,
             "inductive": inductive, "num_nodes": data.num_nodes, "num_train": data.train_ids.numel(),
         }  # fmt: skip
         saved = SavedRun(checkpoint, settings, model, optimizer, loader)
@@ -319,7 +329,7 @@ def train(
         traffic.leave_out()
         if on_stage is not None:
             on_stage("training")
-        seconds, waited, loss, made, summed = _epoch(model, loader, optimizer, clip_norm, clock)
+        seconds, waited, loss, made, summed = _epoch(model, loader, optimizer, clip_norm, amp, clock)
         train_seconds, wait_seconds = train_seconds + seconds, wait_seconds + waited
         steps, edges = steps + made, edges + summed
         if not math.isfinite(loss):
@@ -412,6 +422,7 @@ def _epoch(
     loader: DataLoader,
     optimizer: torch.optim.Optimizer,
     clip_norm: float | None,
+    amp: str,
     clock: Clock,
 ) -> tuple[float, float, float, int, int]:
     """One pass: its seconds, those that it waited for batches, its mean loss, its steps and the edges summed."""
@@ -427,7 +438,9 @@ def _epoch(
         waited += now() - asked
         if batch is None:
             break
-        loss = batch.loss(logits_of(model, batch, batch.x))
+        with torch.autocast(loader.device.type, torch.bfloat16, enabled=amp == "bf16"):
+            logits = logits_of(model, batch, batch.x)
+        loss = batch.loss(logits.float() if amp == "bf16" else logits)
         optimizer.zero_grad()
         loss.backward()
         if clip_norm is not None:

@@ -52,17 +52,20 @@ inline const ExchangeInterface* exchange_interface(PyTypeObject* type) {
     return found = api;
 }
 
-// A contiguous tensor of `Dim` dimensions on the CPU, which it keeps alive; of any type where T is void. Copied and
-// destroyed with the GIL held, as arguments are.
-template <class T, int Dim>
+// A contiguous tensor of `Dim` dimensions on a kind of device, which it keeps alive; of any type where T is void. Copied
+// and destroyed with the GIL held, as arguments are.
+template <class T, int Dim, class Device = nb::device::cpu>
 class TensorView {
   public:
-    using Array = std::conditional_t<std::is_void_v<T>, nb::ndarray<nb::ndim<Dim>, nb::c_contig, nb::device::cpu>,
-                                     nb::ndarray<T, nb::ndim<Dim>, nb::c_contig, nb::device::cpu>>;
+    using Array = std::conditional_t<std::is_void_v<T>, nb::ndarray<nb::ndim<Dim>, nb::c_contig, Device>,
+                                     nb::ndarray<T, nb::ndim<Dim>, nb::c_contig, Device>>;
 
     TensorView() = default;
     explicit TensorView(Array array)
-        : data_(static_cast<T*>(array.data())), dtype_(array.dtype()), array_(std::move(array)) {
+        : data_(static_cast<T*>(array.data())),
+          dtype_(array.dtype()),
+          device_id_(array.device_id()),
+          array_(std::move(array)) {
         for (int d = 0; d < Dim; ++d) shape_[d] = static_cast<int64_t>(array_.shape(d));
     }
 
@@ -78,7 +81,7 @@ class TensorView {
         dtype_ = {tensor.dtype_code, tensor.dtype_bits, tensor.dtype_lanes};
         if constexpr (!std::is_void_v<T>)
             if (dtype_ != nb::dtype<std::remove_const_t<T>>()) return false;
-        if (tensor.device_type != nb::device::cpu::value || tensor.ndim != Dim) return false;
+        if (tensor.device_type != Device::value || tensor.ndim != Dim) return false;
         int64_t stride = 1, size = 1;
         for (int d = Dim - 1; d >= 0; --d) {
             shape_[d] = tensor.shape[d];
@@ -88,12 +91,14 @@ class TensorView {
         }
         if (stride < 0 && size > 0) return false;
         data_ = static_cast<T*>(static_cast<void*>(static_cast<char*>(tensor.data) + tensor.byte_offset));
+        device_id_ = tensor.device_id;
         owner_ = nb::borrow(object);
         return true;
     }
 
     T* data() const { return data_; }
     nb::dlpack::dtype dtype() const { return dtype_; }
+    int device_id() const { return device_id_; }
     size_t shape(int d) const { return static_cast<size_t>(shape_[d]); }
     size_t size() const {
         size_t size = 1;
@@ -104,6 +109,7 @@ class TensorView {
   private:
     T* data_ = nullptr;
     nb::dlpack::dtype dtype_ = {};
+    int device_id_ = 0;
     int64_t shape_[Dim] = {};
     Array array_;        // keeps what nanobind gave,
     nb::object owner_;  // and this what was had by the short way
@@ -113,15 +119,27 @@ class TensorView {
 
 namespace nanobind::detail {
 
-template <class T, int Dim>
-struct type_caster<gnnscale::TensorView<T, Dim>> {
-    using View = gnnscale::TensorView<T, Dim>;
+template <class T, int Dim, class Device>
+struct type_caster<gnnscale::TensorView<T, Dim, Device>> {
+    using View = gnnscale::TensorView<T, Dim, Device>;
     NB_TYPE_CASTER(View, make_caster<typename View::Array>::Name)
 
     bool from_python(handle src, uint8_t flags, cleanup_list* cleanup) noexcept {
         if (const std::optional<bool> fits = value.take(src.ptr())) return *fits;
+        object asked;
+        if constexpr (Device::value != device::cpu::value) {
+            // Asked for without a stream, a GPU's tensor makes the default stream wait for the caller's; -1: nobody waits.
+            try {
+                asked = src.attr("__dlpack__")(arg("stream") = -1);
+            } catch (python_error&) {
+                return false;
+            }
+            src = asked;
+        }
         make_caster<typename View::Array> array;
-        if (!array.from_python(src, flags, cleanup)) return false;
+        // Not converted: what is written to a copy would be lost.
+        const auto as_it_is = static_cast<uint8_t>(flags & ~static_cast<uint8_t>(cast_flags::convert));
+        if (!array.from_python(src, as_it_is, cleanup)) return false;
         value = View(std::move(array.value));
         return true;
     }

@@ -275,7 +275,7 @@ def test_list_names_everything_with_a_line():
 def test_doctor_tells_versions_and_remedies():
     run = gnnscale("doctor")
     assert run.exit_code == 0
-    for subject in ("gnnscale", "Python", "torch", "dgl", "numpy", "CPU", "GPU", "operations"):
+    for subject in ("gnnscale", "Python", "torch", "dgl", "numpy", "CPU", "GPU", "operations", "CUDA kernels"):
         assert re.search(rf"^{subject}: +\S", run.stdout, re.M), subject
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import gnnscale as gs
+from gnnscale.nn import MODELS
 from gnnscale.samplers import ClusterGCNSampler, FullSampler, GASSampler, NeighborSampler
 from gnnscale.training import parameter_groups
 
@@ -118,6 +119,19 @@ def test_clipping_bounds_the_step(data):
     assert max(norms) <= 1e-3 * 1.001
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_mixed_precision_trains_as_single_precision_does(data, name):
+    losses = {}
+    for amp in ("none", "bf16"):
+        torch.manual_seed(0)
+        model = MODELS[name](data.num_features, 16, data.num_classes, num_layers=2, dropout=0.0)
+        points = gs.train(model, data, GASSampler(4), epochs=2, amp=amp).points
+        losses[amp] = [point.loss for point in points]
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert losses["bf16"] == pytest.approx(losses["none"], rel=0.03)
+    assert losses["bf16"] != losses["none"]
+
+
 def test_the_best_point_is_the_first_with_the_best_validation_metric():
     from gnnscale.training import Point, TrainingResult
 
@@ -190,6 +204,7 @@ def test_rest_weight_decay_is_refused_where_all_parameters_decay(data):
         ({"epochs": "3"}, ValueError, "epochs='3' has to be"),
         ({"lr": "0.1"}, ValueError, "lr='0.1' has to be a number of at least 0"),
         ({"clip_norm": -1.0}, ValueError, "clip_norm=-1.0 has to be a number of at least 0"),
+        ({"amp": "fp16"}, ValueError, "amp='fp16' has to be 'none' or 'bf16'"),
         ({"inductive": "yes"}, ValueError, "inductive='yes' has to be True or False"),
         ({"model": None}, TypeError, "model is of type NoneType; pass a torch.nn.Module"),
         ({"data": 3}, TypeError, "data is of type int; pass a gnnscale.Dataset"),

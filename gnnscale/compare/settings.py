@@ -83,6 +83,9 @@ TRAINING: dict[str, Setting] = {
         str, "cpu", "where the model computes", "'cpu', 'cuda' or 'cuda:0'",
         lambda value: isinstance(value, str) and re.fullmatch(r"cpu|cuda(:\d+)?", value) is not None,
     ),
+    "amp": _one_of(
+        "none", "mixed precision: whether linear maps and rows are bfloat16 in training", "none", "bf16"
+    ),
     "history_dtype": _one_of(
         "float32", "how samplers with histories store their rows", "float32", "float16", "bfloat16", "int8"
     ),
@@ -98,7 +101,7 @@ TRAINING: dict[str, Setting] = {
 #: among them: samplers are compared by the time to the same one.
 PER_SAMPLER = (
     "epochs", "max_seconds", "patience", "batch_size", "lr", "weight_decay", "rest_weight_decay", "clip_norm",
-    "history_dtype", "history_placement", "history_ahead",
+    "amp", "history_dtype", "history_placement", "history_ahead",
 )  # fmt: skip
 
 #: The shape of a model, under ``[model]`` for all models or ``[model.gcn]`` for one.

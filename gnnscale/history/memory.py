@@ -26,7 +26,7 @@ DTYPES = {
 Parts = dict[str, tuple[tuple[int, ...], torch.dtype]]
 
 # How native code numbers the dtypes.
-_CODES = {dtype: code for code, dtype in enumerate(DTYPES.values())}
+CODES = {dtype: code for code, dtype in enumerate(DTYPES.values())}
 
 # native/cpu/journal.cpp: entries of a table's journal, and bytes of one besides its row.
 _ENTRIES, _ENTRY_BYTES = 64, 128
@@ -269,5 +269,5 @@ def native_view(table: Table) -> Any:
         raise RuntimeError(f"Rows that processes share need the native operations. {backend_reason()}")
     rows = table.rows.view(torch.uint8)
     return native.RowTable(
-        rows, table.width, _CODES[table.dtype], table.scales, table.written, table.versions, table.journal
+        rows, table.width, CODES[table.dtype], table.scales, table.written, table.versions, table.journal
     )

@@ -35,6 +35,10 @@ class Lane:
         """Uninitialised host memory that :meth:`move` can copy from without the host's waiting."""
         return torch.empty(shape, dtype=dtype)
 
+    def send(self, buffer: Tensor, device: torch.device) -> Tensor:
+        """A copy on ``device`` of what :meth:`buffer` gave; the host does not wait for it."""
+        return buffer.to(device, non_blocking=True)
+
     def mark(self) -> Mark:
         """The present end of the lane's work."""
         return _Done()

@@ -7,6 +7,9 @@ An operation takes these steps; tables in different places differ in where a ste
 
 A table on the CPU is read and written by one thread, which takes the operations in turn and waits for what is on its
 way from the GPU; a table on the GPU by one stream. What crosses is as long as a stored row, not as one of float32.
+
+With gnnscale's kernels, a pinned table is read and written by that stream as well: one kernel reads, moves and decodes,
+another moves and writes, and no thread of the host has a part in it.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from gnnscale.history import kernels
 from gnnscale.history.ages import BUCKETS, Ages
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.memory import Table, native_view
 from gnnscale.history.streams import Lane, Mark, lane_of
 from gnnscale.ops import backend_reason, gather_rows
-from gnnscale.ops._backend import native
+from gnnscale.ops._backend import cuda_kernels, native
 
 _CPU = torch.device("cpu")
 _Stored = tuple[Tensor, Tensor | None]  # rows and, of int8, scales
@@ -68,6 +72,8 @@ class TorchTransfers:
         Where pulled rows are wanted. A table may be there or in host memory.
     num_threads : int, default 1
         Threads of one gather in host memory; other operations take torch's number.
+    pinned : bool, default False
+        Whether all tables in host memory are pinned, so that a GPU's kernels reach them.
 
     Examples
     --------
@@ -80,11 +86,12 @@ class TorchTransfers:
     [[0.0, 0.0], [1.0, 1.0]]
     """
 
-    def __init__(self, device: torch.device | str, num_threads: int = 1) -> None:
+    def __init__(self, device: torch.device | str, num_threads: int = 1, *, pinned: bool = False) -> None:
         device = torch.device(device)
         if device.type == "cuda" and device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
         self._device, self._num_threads, self._process = device, num_threads, os.getpid()
+        self._pinned = pinned
         # Rows on their way out wait for the computation that makes them; those on their way in must not wait with them.
         self._lane, self._way_out = lane_of(device), lane_of(device)
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="gnnscale-history")
@@ -121,6 +128,8 @@ class TorchTransfers:
             raise ValueError(f"rows have shape {tuple(rows.shape)}; {(ids.numel(), table.width)} is needed")
         if rows.device not in (_CPU, self._device):
             rows = rows.to(self._device)
+        if (module := self._kernels_for(table)) is not None:
+            return self._push_by_kernels(module, table, ids, rows.detach().to(self._device), step)
         # Where other processes read, native code writes, and takes float32.
         stored, scales = encode(rows.detach(), torch.float32 if table.versions is not None else table.dtype)
         place = table.rows.device
@@ -150,6 +159,13 @@ class TorchTransfers:
             As :meth:`push` does.
         """
         ids = self._admit(table, ids)
+        module = self._kernels_for(table)
+
+        def read_by_kernels() -> tuple[Tensor, Mark]:
+            rows, steps = kernels.read_rows(module, table, self._lane.move(ids, self._device))
+            if steps is not None:
+                self._ages_on(self._device).add(steps, step)
+            return rows, self._lane.mark()
 
         def read() -> tuple[Tensor, Mark]:
             stored, scales = self._read(table, ids, step)
@@ -159,7 +175,10 @@ class TorchTransfers:
                 return rows, self._lane.mark()
 
         with self._lock:
-            result = self._issue(table.rows.device, read)
+            if module is not None:
+                result = self._issue_in_lane(read_by_kernels, ids.device == self._device)
+            else:
+                result = self._issue(table.rows.device, read)
             self._rows_pulled += ids.numel()
             self._bytes_pulled += ids.numel() * _row_bytes(table)
         return TorchPull(result, self._lane)
@@ -214,7 +233,7 @@ class TorchTransfers:
         self._check_process()
         if table.versions is not None and native is None:
             raise RuntimeError(f"Rows that processes share need the native operations. {backend_reason()}")
-        if ids.device != _CPU and table.rows.device != _CPU:
+        if ids.device != _CPU and (table.rows.device != _CPU or self._kernels_for(table) is not None):
             return ids.to(torch.int64, copy=True)
         ids = ids.to("cpu", torch.int64, copy=True)
         check_ids(ids, table.num_rows)
@@ -225,21 +244,44 @@ class TorchTransfers:
         if place == _CPU:
             result = self._last = self._worker.submit(job)
             return result
-        result = Future()
-        with self._lane.after_caller():
+        return self._issue_in_lane(job, after_caller=True)
+
+    def _issue_in_lane(self, job: Callable[[], _Result], after_caller: bool) -> Future[_Result]:
+        result: Future[_Result] = Future()
+        with self._lane.after_caller() if after_caller else self._lane.aside():
             result.set_result(job())
         return result
+
+    def _kernels_for(self, table: Table) -> Any:
+        """The module whose kernels read and write the table in the order of the lane, or None."""
+        reached = table.rows.device == self._device or self._pinned
+        return cuda_kernels(self._device) if reached and table.versions is None else None
+
+    def _push_by_kernels(self, module: Any, table: Table, ids: Tensor, rows: Tensor, step: int) -> None:
+        # On the caller's stream, after which the rows are the caller's again.
+        stored, scales = kernels.encode(module, rows, table.dtype)
+
+        def write() -> None:
+            here = self._lane.move(stored, self._device)
+            factors = None if scales is None else self._lane.move(scales, self._device)
+            kernels.write_rows(module, table, self._lane.move(ids, self._device), here, factors, step)
+
+        with self._lock:
+            self._issue_in_lane(write, after_caller=True)
+            self._bytes_pushed += ids.numel() * _row_bytes(table)
 
     def _read(self, table: Table, ids: Tensor, step: int) -> _Stored:
         ids = self._lane.move(ids, table.rows.device)
         if table.written is not None:
-            place = table.rows.device
-            if place not in self._ages:
-                self._ages[place] = Ages(place)
-            self._ages[place].add(table.written.index_select(0, ids), step)
+            self._ages_on(table.rows.device).add(table.written.index_select(0, ids), step)
         if table.versions is not None:
             return self._native_transfers().pull(native_view(table), ids, step).wait(), None
         return self._gather(table.rows, ids), None if table.scales is None else self._gather(table.scales, ids)
+
+    def _ages_on(self, place: torch.device) -> Ages:
+        if place not in self._ages:
+            self._ages[place] = Ages(place)
+        return self._ages[place]
 
     def _gather(self, values: Tensor, ids: Tensor) -> Tensor:
         if values.device != _CPU:
@@ -281,7 +323,7 @@ def transfers_for(device: torch.device, placement: str, num_threads: int) -> tup
     """What reads and writes tables of a placement for a device, and how it wants to see a table."""
     if native is not None and device.type == "cpu" and placement != "device":
         return native.Transfers(num_threads), native_view
-    return TorchTransfers(device, num_threads), lambda table: table
+    return TorchTransfers(device, num_threads, pinned=placement == "pinned"), lambda table: table
 
 
 def _last_of_each(ids: Tensor) -> Tensor | None:

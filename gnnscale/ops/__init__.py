@@ -3,7 +3,7 @@
 `backend` says which one is in use; the results are the same.
 """
 
-from gnnscale.ops._backend import backend, backend_reason
+from gnnscale.ops._backend import backend, backend_reason, cuda_reason
 from gnnscale.ops.attention import attend, attend_edges
 from gnnscale.ops.dropout import dropout
 from gnnscale.ops.extremes import extremes
@@ -20,6 +20,7 @@ __all__ = [
     "attend_edges",
     "backend",
     "backend_reason",
+    "cuda_reason",
     "dropout",
     "extremes",
     "gather_rows",

@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 
 
-def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
-    """Refuse what is not a contiguous tensor on the CPU, or of none of `dtypes` where some are given."""
+def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype, reached: torch.device | None = None) -> None:
+    """Refuse what is not a contiguous tensor on the CPU, or of none of `dtypes` where some are given.
+
+    With `reached`, a GPU, refuse what its kernels do not reach: it has to be there, or in pinned memory.
+    """
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch tensor; got {type(value).__name__}.")
     if dtypes and value.dtype not in dtypes:
@@ -17,7 +20,10 @@ def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
     if value.layout != torch.strided:
         got = str(value.layout).removeprefix("torch.")
         raise TypeError(f"{name} must be a dense tensor; its layout is {got}. Pass {name}.to_dense().")
-    if value.device.type != "cpu":
+    if reached is not None:
+        if value.device != reached and not (value.device.type == "cpu" and value.is_pinned()):
+            raise ValueError(f"{name} is on {value.device} and seeds on {reached}; move it there, or pin its memory.")
+    elif value.device.type != "cpu":
         raise ValueError(f"{name} is on {value.device}; this operation runs on the CPU, so pass {name}.cpu().")
     if value.is_neg() or value.is_conj():  # the sign is put off, and not in the memory
         raise ValueError(f"{name} is a view of another sign; pass {name}.resolve_conj().resolve_neg().")
@@ -25,17 +31,17 @@ def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
         raise ValueError(f"{name} is not contiguous; pass {name}.contiguous().")
 
 
-def check_vector(name: str, value: Tensor, *dtypes: torch.dtype) -> None:
+def check_vector(name: str, value: Tensor, *dtypes: torch.dtype, reached: torch.device | None = None) -> None:
     """Refuse what `check_tensor` refuses, and any other number of dimensions than one."""
-    check_tensor(name, value, *dtypes)
+    check_tensor(name, value, *dtypes, reached=reached)
     if value.dim() != 1:
         raise ValueError(f"{name} must have one dimension; its shape is {tuple(value.shape)}.")
 
 
-def check_csc(indptr: Tensor, indices: Tensor) -> None:
+def check_csc(indptr: Tensor, indices: Tensor, reached: torch.device | None = None) -> None:
     """Refuse what cannot be a graph's CSC arrays; whether they are is checked where they are read."""
-    check_vector("indptr", indptr, torch.int64)
-    check_vector("indices", indices, torch.int32, torch.int64)
+    check_vector("indptr", indptr, torch.int64, reached=reached)
+    check_vector("indices", indices, torch.int32, torch.int64, reached=reached)
     if len(indptr) == 0:
         raise ValueError("indptr is empty; a graph of N nodes has N + 1 pointers.")
 

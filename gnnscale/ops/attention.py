@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu, reference
+from gnnscale.ops._backend import cuda_kernels, native
 from gnnscale.ops._library import OPERATORS, define, differentiate
 from gnnscale.ops.sparse import (
     Transposed,
@@ -223,6 +223,9 @@ def _attend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Forward: the result, and what the gradient needs of it; the transpose is for the gradient alone."""
     values: Any = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
+    if (cuda := _kernels(x)) is not None:
+        inputs: Any = (indptr, indices, *values, _heads(source, scores), negative_slope, own_row, training)
+        return gpu.attend(cuda, *inputs)
     if native is None or x.device.type != "cpu":
         arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, training)
         return reference.attend(*arguments)
@@ -262,6 +265,12 @@ def _gradients(
     """Give the gradients in x, source, target and scores; what is not there has one without elements."""
     values: Any = [_plain(value) for value in (x, source, target, scores, log_multiplicity, mask)]
     of_out, grad = (out, log_sum, share, positive), plain(grad)
+    if (cuda := _kernels(x)) is not None:
+        if indptr_t is None or indices_t is None or permutation is None:
+            indptr_t, indices_t, permutation = transpose_csr(indptr, indices, len(x))
+        transposed = indptr_t, indices_t, permutation
+        inputs: Any = (*values, _heads(source, scores), negative_slope, own_row, *of_out, grad)
+        return gpu.attend_backward(cuda, transposed, *inputs)
     if native is None or x.device.type != "cpu":
         arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, *of_out, grad)
         return reference.attend_backward(*arguments)
@@ -291,6 +300,11 @@ def _gradients(
         torch.get_num_threads(),
     )
     return gradients[0], gradients[1], gradients[2], gradients[3]
+
+
+def _kernels(x: Tensor) -> Any:
+    """Give the module that does it on a GPU; None where torch does, or the CPU."""
+    return cuda_kernels(x.device) if x.dtype == torch.float32 and x.shape[1] else None
 
 
 def _heads(source: Tensor | None, scores: Tensor | None) -> int:

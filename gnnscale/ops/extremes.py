@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu, reference
+from gnnscale.ops._backend import cuda_kernels, native
 from gnnscale.ops._library import OPERATORS, define, differentiate
 from gnnscale.ops.sparse import (
     Transposed,
@@ -91,6 +91,8 @@ def _extremes(
     check_devices(indptr, indices=indices, x=x)
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
     x = plain(x)
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype == torch.float32:
+        return gpu.extremes(cuda, indptr, indices, x, largest)
     if native is None or x.device.type != "cpu":
         return reference.extremes(indptr.long(), indices, x, largest)
     out, ties = (new_rows(len(indptr) - 1, x.shape[1], x.dtype) for _ in range(2))
@@ -118,6 +120,8 @@ def _gradient(
                 f"{name} is {rows.dtype} of the shape {tuple(rows.shape)}; {x.dtype} of {wanted} is needed."
             )
     x, extreme, share = (plain(rows) for rows in (x, extreme, share))
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype == torch.float32:
+        return gpu.extremes_backward(cuda, indptr_t, indices_t, x, extreme, share)
     if native is None or x.device.type != "cpu":
         return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)
     grad = new_rows(x.shape[0], x.shape[1], x.dtype)

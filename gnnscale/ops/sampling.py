@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu, reference
+from gnnscale.ops._backend import cuda_kernels, native
 from gnnscale.ops._checks import check_csc, check_vector, integer, random_key, thread_count
 
 # Local ids are 32-bit up to here: half the memory, and what the fast sparse kernels want.
@@ -64,6 +64,9 @@ def sample_neighbors(
     A draw depends on (`key`, hop, destination, number of the draw) alone, so the sample is the same for any
     number of threads and on any machine.
 
+    With `seeds` on a GPU, gnnscale's kernels draw the same sample there, of a graph on that GPU or in pinned memory,
+    and without weights. They do not check what the graph's arrays hold.
+
     Parameters
     ----------
     indptr : Tensor
@@ -116,7 +119,9 @@ def sample_neighbors(
     ([0, 1, 2], [[1], [1, 2]])
     """
     replace = _flag("replace", replace)
-    seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads)
+    cuda = cuda_kernels(seeds.device) if isinstance(seeds, Tensor) and weight is None else None
+    reached = None if cuda is None else seeds.device
+    seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads, reached)
     for hop, fanout in enumerate(fanouts):
         if replace and fanout > _MOST_DRAWS:
             raise ValueError(f"fanouts[{hop}] is {fanout}; with replacement give at most {_MOST_DRAWS}.")
@@ -124,7 +129,9 @@ def sample_neighbors(
         check_vector("weight", weight, torch.float32)
         if len(weight) != len(indices):
             raise ValueError(f"weight has {len(weight)} elements and indices {len(indices)}; give one for each edge.")
-    if native is None:
+    if cuda is not None:
+        drawn = gpu.sample_neighbors(cuda, indptr, indices, seeds, fanouts, key, replace)
+    elif native is None:
         drawn = reference.sample_neighbors(indptr, indices, weight, seeds, fanouts, key, replace, _NARROW_LIMIT)
     else:
         drawn = native.sample_neighbors(
@@ -195,12 +202,18 @@ def sample_labor(
 
 
 def _checked(
-    indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: Sequence[int], key: int, num_threads: int
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: Sequence[int],
+    key: int,
+    num_threads: int,
+    reached: torch.device | None = None,
 ) -> tuple[Tensor, list[int], int, int]:
-    check_csc(indptr, indices)
+    check_csc(indptr, indices, reached)
     if isinstance(seeds, Tensor) and seeds.layout == torch.strided:
         seeds = seeds.contiguous()
-    check_vector("seeds", seeds, torch.int32, torch.int64)
+    check_vector("seeds", seeds, torch.int32, torch.int64, reached=reached)
     try:
         fanouts = list(fanouts)
     except TypeError:

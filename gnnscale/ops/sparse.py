@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu, reference
+from gnnscale.ops._backend import cuda_kernels, native
 from gnnscale.ops._library import OPERATORS, define, differentiate
 
 Transposed = tuple[Tensor, Tensor, Tensor]
@@ -55,7 +55,9 @@ def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> Transposed:
     if num_cols < 0:
         raise ValueError(f"num_cols is {num_cols}; it cannot be negative.")
     wide, indices = indptr.long().contiguous(), indices.contiguous()
-    if native is None or indices.device.type != "cpu":
+    if cuda_kernels(indices.device) is not None:
+        indptr_t, indices_t, permutation = gpu.transpose_csr(wide, indices, num_cols)
+    elif native is None or indices.device.type != "cpu":
         indptr_t, indices_t, permutation = reference.transpose_csr(wide, indices, num_cols)
     else:
         indptr_t = torch.empty(num_cols + 1, dtype=torch.int64)
@@ -78,7 +80,8 @@ def spmm(
     """Aggregate: ``out[v] = diagonal[v] * x[v] + Σ_e weight[e] * x[indices[e]]`` over the edges e of row v.
 
     Differentiable once in `x`, `weight` and `diagonal`. On the CPU it uses up to ``torch.get_num_threads()`` threads;
-    the result does not depend on their number. ``torch.ops.gnnscale.spmm`` is the same as an operator, which
+    the result does not depend on their number. On a GPU the structure is taken as it is: to check what the arrays hold,
+    the host would have to wait. ``torch.ops.gnnscale.spmm`` is the same as an operator, which
     `torch.compile` does not look into.
 
     Parameters
@@ -222,6 +225,13 @@ def _multiply(
     dots: Tensor | None = None,
 ) -> Tensor:
     x = plain(x)
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype != torch.float64:
+        if dots is not None:
+            assert rows is not None
+            gpu.edge_dots(cuda, indptr, indices, order, x, plain(rows), dots)
+        weight = None if weight is None else plain(weight)
+        diagonal = None if diagonal is None else plain(diagonal)
+        return gpu.spmm(cuda, indptr, indices, order, weight, diagonal, x, dtype)
     if native is None or x.device.type != "cpu":
         wide = x.to(_sum_dtype(x))
         indptr = indptr.long()
@@ -251,6 +261,9 @@ def _multiply(
 def _dot(indptr: Tensor, indices: Tensor, x: Tensor, rows: Tensor, dots: Tensor) -> None:
     """Put ``<rows[v], x[indices[e]]>`` into dots[e] for each edge e of row v."""
     x, rows = plain(x), plain(rows)
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype != torch.float64:
+        gpu.edge_dots(cuda, indptr, indices, None, x, rows, dots)
+        return
     if native is None or x.device.type != "cpu":
         wide = x.to(_sum_dtype(x))
         dots.copy_(reference.sddmm(indptr.long(), indices, rows.to(wide.dtype), wide))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
@@ -97,8 +97,14 @@ class Sample:
 
     def to(self, device: torch.device) -> Sample:
         """The same with adjacencies and loss weights on a device; ids of nodes stay on the CPU."""
-        weight = None if self.loss_weight is None else self.loss_weight.to(device)
-        return replace(self, adjacencies=[a.to(device) for a in self.adjacencies], loss_weight=weight)
+        if self.adjacencies[0].hop.indices.device == device:
+            return self
+        return self.moved(lambda values: values.to(device, non_blocking=True))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
+        """The same with adjacencies and loss weights where ``move`` puts them."""
+        weight = None if self.loss_weight is None else move(self.loss_weight)
+        return replace(self, adjacencies=[a.moved(move) for a in self.adjacencies], loss_weight=weight)
 
 
 class Sampler:
@@ -147,6 +153,9 @@ class Sampler:
     prepared_by: int | None = None
     """The number of the loader that the sampler was prepared by last."""
 
+    draws_on_gpu: bool = False
+    """Whether :meth:`draw_on_gpu` is there, for the loader's ``graph_placement``."""
+
     num_threads: int = 1
     """Threads that one draw may use; the loader decides, and the result does not depend on it."""
 
@@ -162,6 +171,13 @@ class Sampler:
         batch_size : int
             Seeds a batch.
         """
+
+    def draw_on_gpu(self, csc: CSC, indptr: Tensor, indices: Tensor, seeds: Tensor, key: int) -> Sample:
+        """As :meth:`draw`, by the GPU that ``seeds`` are on, which reaches these arrays of the graph.
+
+        The sample is the same; its edges are on the GPU, and its nodes on the CPU.
+        """
+        raise NotImplementedError(f"{type(self).__name__} draws on the CPU alone")
 
     def parameters(self) -> list[nn.Parameter]:
         """Parameters that are trained together with the model's; most samplers have none."""

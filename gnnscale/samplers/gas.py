@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 
 from gnnscale.adjacency import Adjacency
@@ -121,8 +121,8 @@ class HaloSample(Sample):
     def history_reads(self, table: int) -> list[Tensor]:
         return [self.nodes[self.num_own :]]
 
-    def to(self, device: torch.device) -> HaloSample:
-        return replace(cast(HaloSample, super().to(device)), halo=self.halo.to(device))
+    def moved(self, move: Callable[[Tensor], Tensor]) -> HaloSample:
+        return replace(cast(HaloSample, super().moved(move)), halo=self.halo.moved(move))
 
 
 class HaloLayer(Layer):

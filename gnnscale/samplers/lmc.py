@@ -237,5 +237,5 @@ class LMCSample(HaloSample):
     def num_edges(self, num_layers: int) -> int:
         return super().num_edges(num_layers) + self.halo.hop.indices.numel()  # the last layer's halo, for its gradient
 
-    def to(self, device: torch.device) -> LMCSample:
-        return replace(cast(LMCSample, super().to(device)), beta=self.beta.to(device))
+    def moved(self, move: Callable[[Tensor], Tensor]) -> LMCSample:
+        return replace(cast(LMCSample, super().moved(move)), beta=move(self.beta))

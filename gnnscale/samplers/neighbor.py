@@ -59,6 +59,7 @@ class NeighborSampler(Sampler):
         self.replace = check_flag("replace", replace)
         self.by_weight = check_flag("by_weight", by_weight)
         self.num_layers = len(self.fanouts)
+        self.draws_on_gpu = not self.by_weight
 
     def __repr__(self) -> str:
         options = [f", {name}=True" for name in ("replace", "by_weight") if getattr(self, name)]
@@ -77,6 +78,11 @@ class NeighborSampler(Sampler):
             num_threads=self.num_threads,
         )
         return as_sample(csc, *drawn)
+
+    def draw_on_gpu(self, csc: CSC, indptr: Tensor, indices: Tensor, seeds: Tensor, key: int) -> Sample:
+        fanouts = self.fanouts[::-1]
+        nodes, hops, importance = sample_neighbors(indptr, indices, seeds, fanouts, key=key, replace=self.replace)
+        return as_sample(csc, nodes.cpu(), hops, importance)
 
 
 def as_sample(csc: CSC, nodes: Tensor, hops: list[Hop], importance: list[Tensor | None]) -> Sample:

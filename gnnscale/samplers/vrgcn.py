@@ -292,11 +292,11 @@ class ControlledSample(Sample):
         nodes = torch.cat([self.nodes, *(nodes for nodes, _ in self.neighborhoods)]).unique()
         return nodes.numel(), self.num_edges(num_layers)
 
-    def to(self, device: torch.device) -> ControlledSample:
+    def moved(self, move: Callable[[Tensor], Tensor]) -> ControlledSample:
         return replace(
-            cast(ControlledSample, super().to(device)),
-            neighborhoods=[(nodes, adjacency.to(device)) for nodes, adjacency in self.neighborhoods],
-            damped=None if self.damped is None else [adjacency.to(device) for adjacency in self.damped],
+            cast(ControlledSample, super().moved(move)),
+            neighborhoods=[(nodes, adjacency.moved(move)) for nodes, adjacency in self.neighborhoods],
+            damped=None if self.damped is None else [adjacency.moved(move) for adjacency in self.damped],
         )
 
 

@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "host_device.h"
+
 namespace gnnscale {
 
 // float32 without its lower half.
@@ -25,19 +27,19 @@ template <class Real>
 using Sum = typename Accumulator<Real>::type;
 
 // Without branches, so that loops over them become vector code.
-inline float widen(float value) { return value; }
-inline double widen(double value) { return value; }
-inline float widen(BFloat16 value) {
+HOST_DEVICE inline float widen(float value) { return value; }
+HOST_DEVICE inline double widen(double value) { return value; }
+HOST_DEVICE inline float widen(BFloat16 value) {
     const uint32_t word = static_cast<uint32_t>(value.bits) << 16;
     float wide;
     std::memcpy(&wide, &word, sizeof wide);
     return wide;
 }
 
-inline void narrow(float value, float& out) { out = value; }
-inline void narrow(double value, double& out) { out = value; }
+HOST_DEVICE inline void narrow(float value, float& out) { out = value; }
+HOST_DEVICE inline void narrow(double value, double& out) { out = value; }
 // To nearest even; NaN stays NaN.
-inline void narrow(float value, BFloat16& out) {
+HOST_DEVICE inline void narrow(float value, BFloat16& out) {
     uint32_t word;
     std::memcpy(&word, &value, sizeof word);
     const uint32_t rounded = (word + 0x7FFF + ((word >> 16) & 1)) >> 16;

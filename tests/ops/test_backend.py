@@ -6,8 +6,13 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+
+from gnnscale.ops import _backend
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +44,27 @@ print(ops.gather_rows(indices, torch.tensor([1])).tolist())
 print(ops.spmm(indptr, indices, None, torch.eye(3)).argmax(1).tolist())
 """
     assert run(code, GNNSCALE_NATIVE="0").split("\n")[:3] == ["[0, 1, 2]", "[2]", "[1, 2, 0]"]
+
+
+@pytest.mark.parametrize(
+    ("there", "module", "reason"),
+    [
+        (False, None, "torch finds no GPU; on a machine with one"),
+        (True, None, "The CUDA kernels were not built for this Python; put the CUDA toolkit's nvcc on the PATH"),
+        (True, SimpleNamespace(obstacle=lambda: "there is no GPU"), "The CUDA kernels cannot run: there is no GPU"),
+        (True, SimpleNamespace(obstacle=lambda: ""), ""),
+    ],
+)
+def test_cuda_kernels_are_in_use_or_it_is_said_why_not(
+    monkeypatch: pytest.MonkeyPatch, there: bool, module: Any, reason: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setitem(sys.modules, "gnnscale._cuda", module)  # None: not to be found
+    monkeypatch.delenv("GNNSCALE_NATIVE", raising=False)
+    found, why = _backend._load_cuda.__wrapped__()
+    assert (found is module) if reason == "" else (found is None)
+    assert why.startswith(reason)
+    assert (why == "") == (reason == "")
 
 
 @pytest.mark.slow

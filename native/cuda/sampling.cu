@@ -1,0 +1,153 @@
+#include "sampling.h"
+
+#include "random.h"
+
+namespace gnnscale::gpu {
+namespace {
+
+// A lane each; work(i) for i below `size`.
+template <class Work>
+struct Each {
+    Work work;
+    int64_t size;
+
+    DEVICE void operator()(int64_t warp) const {
+        each_lane([&](int lane) {
+            const int64_t i = warp * kLanes + lane;
+            if (i < size) work(i);
+        });
+    }
+};
+
+template <class Work>
+void for_each(const Work& work, int64_t size, Stream stream) {
+    launch(Each<Work>{work, size}, (size + kLanes - 1) / kLanes, stream);
+}
+
+DEVICE int64_t drawn_of(const Draw& draw, int64_t degree) {
+    if (draw.fanout < 0 || (!draw.replace && degree < draw.fanout)) return degree;
+    return degree > 0 ? draw.fanout : 0;
+}
+
+struct Count {
+    Graph graph;
+    Draw draw;
+    const int64_t* nodes;
+    int64_t* counts;
+
+    DEVICE void operator()(int64_t i) const {
+        const int64_t node = nodes[i];
+        counts[i] = drawn_of(draw, read(graph.indptr + node + 1) - read(graph.indptr + node));
+    }
+};
+
+// A warp a row. Floyd's algorithm (rules.h) draws its candidates all at once; then one after another gives way to the
+// last number that it may be if it is among those before it, which the lanes look through together.
+struct DrawRow {
+    Graph graph;
+    Draw draw;
+    const int64_t *nodes, *offsets;
+    int64_t* positions;
+    float* importance;
+
+    DEVICE void operator()(int64_t warp) const {
+        const int64_t node = nodes[warp], start = read(graph.indptr + node);
+        const int64_t degree = read(graph.indptr + node + 1) - start, drawn = drawn_of(draw, degree);
+        int64_t* mine = positions + offsets[warp];
+        const bool all = draw.fanout < 0 || (!draw.replace && degree <= draw.fanout);
+        const int64_t first = draw.replace ? 0 : degree - drawn;
+        const uint64_t state = fold(draw.state, static_cast<uint64_t>(node));
+        each_lane([&](int lane) {
+            for (int64_t j = lane; j < drawn; j += kLanes) {
+                mine[j] = start + (all ? j : bounded(fold(state, j), draw.replace ? degree : first + j + 1));
+                if (importance)
+                    importance[offsets[warp] + j] = static_cast<float>(degree) / static_cast<float>(drawn);
+            }
+        });
+        if (all || draw.replace) return;
+        for (int64_t j = 1; j < drawn; ++j) {
+            meet();
+            const int64_t candidate = mine[j];
+            PerLane<uint32_t> met;
+            each_lane([&](int lane) {
+                met[lane] = 0;
+                for (int64_t i = lane; i < j; i += kLanes) met[lane] |= mine[i] == candidate;
+            });
+            const bool any = any_lane(met);
+            each_lane([&](int lane) {
+                if (lane == 0 && any) mine[j] = start + first + j;
+            });
+        }
+    }
+};
+
+struct FindNew {
+    Graph graph;
+    const int64_t* positions;
+    int32_t num_known;
+    int32_t *places, *sources;
+
+    DEVICE void operator()(int64_t e) const {
+        const int64_t node = graph.indices[positions[e]];
+        sources[e] = static_cast<int32_t>(node);
+        // Those known have less. Of equal new ones, the first edge stays.
+        lower(places + node, num_known + static_cast<int32_t>(e));
+    }
+};
+
+struct MarkFirst {
+    int32_t num_known;
+    const int32_t *places, *sources;
+    int32_t* is_first;
+
+    DEVICE void operator()(int64_t e) const {
+        is_first[e] = places[sources[e]] == num_known + static_cast<int32_t>(e);
+    }
+};
+
+struct NumberNew {
+    int32_t num_known;
+    const int32_t *is_first, *ranks, *sources;
+    int32_t* places;
+    int64_t* nodes;
+
+    DEVICE void operator()(int64_t e) const {
+        if (!is_first[e]) return;
+        const int32_t place = num_known + ranks[e] - 1;
+        places[sources[e]] = place;
+        nodes[place] = sources[e];
+    }
+};
+
+struct Relabel {
+    const int32_t* places;
+    int32_t* sources;
+
+    DEVICE void operator()(int64_t e) const { sources[e] = places[sources[e]]; }
+};
+
+}  // namespace
+
+void count_edges(const Graph& graph, const Draw& draw, const int64_t* nodes, int64_t num_nodes, int64_t* counts,
+                 Stream stream) {
+    for_each(Count{graph, draw, nodes, counts}, num_nodes, stream);
+}
+
+void draw_edges(const Graph& graph, const Draw& draw, const int64_t* nodes, int64_t num_nodes,
+                const int64_t* offsets, int64_t* positions, float* importance, Stream stream) {
+    launch(DrawRow{graph, draw, nodes, offsets, positions, importance}, num_nodes, stream);
+}
+
+void find_new(const Graph& graph, const int64_t* positions, int64_t num_edges, int32_t num_known, int32_t* places,
+              int32_t* sources, int32_t* is_first, Stream stream) {
+    for_each(FindNew{graph, positions, num_known, places, sources}, num_edges, stream);
+    for_each(MarkFirst{num_known, places, sources, is_first}, num_edges, stream);
+}
+
+void number_new(int32_t num_known, const int32_t* is_first, const int32_t* ranks, int64_t num_edges,
+                int32_t* places, int64_t* nodes, int32_t* sources, Stream stream) {
+    for_each(NumberNew{num_known, is_first, ranks, sources, places, nodes}, num_edges, stream);
+    for_each(Relabel{places, sources}, num_edges, stream);
+}
+
+}  // namespace gnnscale::gpu

@@ -1,0 +1,31 @@
+"""Where the kernels run: on a GPU, and on the host."""
+
+from collections.abc import Iterator
+from types import ModuleType
+
+import pytest
+import torch
+
+from gnnscale.ops import _backend, cuda_reason
+from tests.cuda import host_build
+
+
+@pytest.fixture(scope="session")
+def host_kernels() -> ModuleType:
+    if missing := host_build.missing():
+        pytest.skip(f"the kernels cannot be built for the host without {missing}")
+    return host_build.built()
+
+
+@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """A device whose tensors gnnscale's kernels work on."""
+    torch.manual_seed(0)
+    if request.param == "cuda":
+        if not torch.cuda.is_available():
+            pytest.skip("there is no GPU")
+        assert cuda_reason() == ""
+        yield torch.device("cuda", torch.cuda.current_device())
+        return
+    monkeypatch.setattr(_backend, "emulated", request.getfixturevalue("host_kernels"))
+    yield torch.device("cpu")

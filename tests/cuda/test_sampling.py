@@ -1,0 +1,61 @@
+"""Neighbour sampling by the kernels: the CPU's sample, bit for bit."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gnnscale.ops import reference, sample_neighbors
+from tests.cuda.test_aggregation import skewed
+
+
+def graph(ids: torch.dtype) -> tuple[Tensor, Tensor]:
+    """A graph of 300 nodes, some with thousands of in-edges, parallel ones among them, and some with none."""
+    indptr, indices = skewed(300)
+    more = torch.randint(0, 12, (300 - len(indptr) + 1,)).cumsum(0)
+    return torch.cat([indptr, indptr[-1] + more]).long(), torch.cat([indices, torch.randint(300, (int(more[-1]),))]).to(
+        ids
+    )
+
+
+def on_the_cpu(
+    indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int], key: int, replace: bool
+) -> list[Tensor]:
+    nodes, hops = reference.sample_neighbors(indptr, indices, None, seeds, fanouts, key, replace, 2**31 - 1)
+    return [nodes, *(part for hop in hops for part in hop)]
+
+
+@pytest.mark.parametrize("ids", [torch.int32, torch.int64])
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("fanouts", [[3], [10, 10], [1, 40, 0], [-1, 5], [100, 700], []])
+@pytest.mark.parametrize("place", ["device", "pinned"])
+def test_the_sample_is_the_cpus(
+    device: torch.device, ids: torch.dtype, replace: bool, fanouts: list[int], place: str
+) -> None:
+    indptr, indices = graph(ids)
+    seeds = torch.randperm(300)[:20]
+    wanted = on_the_cpu(indptr, indices, seeds, fanouts, 2**64 - 12345, replace)
+    here = (indptr.to(device), indices.to(device))
+    if place == "pinned" and device.type == "cuda":
+        here = (indptr.pin_memory(), indices.pin_memory())
+    nodes, hops, importance = sample_neighbors(*here, seeds.to(device), fanouts, key=2**64 - 12345, replace=replace)
+    found = [nodes]
+    for hop, factors in zip(hops, importance, strict=True):
+        found += [*hop, torch.empty(0) if factors is None else factors]
+    assert all(part.device == device for part in found if part.numel())
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(mine.cpu(), theirs)
+        assert mine.dtype == theirs.dtype
+
+
+def test_seeds_that_are_repeated_are_refused(device: torch.device) -> None:
+    indptr, indices = (part.to(device) for part in graph(torch.int32))
+    with pytest.raises(ValueError, match="more than once"):
+        sample_neighbors(indptr, indices, torch.tensor([4, 4], device=device), [3], key=0)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_graph_that_the_kernels_do_not_reach_is_refused() -> None:
+    indptr, indices = graph(torch.int32)
+    with pytest.raises(ValueError, match="indptr is on cpu and seeds on cuda:0; move it there, or pin its memory"):
+        sample_neighbors(indptr, indices, torch.tensor([4]).cuda(), [3], key=0)
