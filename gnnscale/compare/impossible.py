@@ -94,17 +94,17 @@ def cannot_be_built(combination: Combination, in_size: int, out_size: int, num_n
             if name.startswith("history_") and not getattr(find_sampler(sampler.name), "keeps_history", False):
                 text = f"sampler {sampler.label}: {name} means nothing to it: it keeps no histories; leave it out."
                 yield combination.place_of(sampler, text) + text
-        if (placement := training["graph_placement"]) != "host":
-            draws = getattr(find_sampler(sampler.name), "draws_on_gpu", False)
-            if not draws or training["device"] == "cpu":
-                needs = "it needs device 'cuda'" if draws else "it draws on the CPU; give that to neighbor alone"
-                text = f"sampler {sampler.label}: graph_placement is {placement!r}, but {needs}."
-                yield combination.place_of(sampler, text) + text
         unknown = dict(unknown_arguments(sampler.name, sampler.arguments))
         for text in unknown.values():
             yield combination.place_of(sampler, text) + text
         known = {name: value for name, value in sampler.arguments.items() if name not in unknown}
-        build_sampler(replace(sampler, arguments=known), model, num_nodes)
+        built = build_sampler(replace(sampler, arguments=known), model, num_nodes)
+        if (placement := training["graph_placement"]) != "host":
+            draws = getattr(built, "draws_on_gpu", False)
+            if not draws or training["device"] == "cpu":
+                needs = "it needs device 'cuda'" if draws else "it draws on the CPU; give that to neighbor alone"
+                text = f"sampler {sampler.label}: graph_placement is {placement!r}, but {needs}."
+                yield combination.place_of(sampler, text) + text
     except (ValueError, TypeError) as error:
         text = describe(error)
         text = text if sampler.short_name in text else f"sampler {sampler.label}: {text}"
