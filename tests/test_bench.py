@@ -92,7 +92,7 @@ def test_ratios_targets_and_table(bench, tmp_path):
     _, lines = results.read(tmp_path / "results.csv")
     assert [results.is_met(row) for row in lines.itertuples()] == [None, False, True, None]
     table = (tmp_path / "table.md").read_text()
-    expected = "| row gather | rows | 2 ms | index_select, fresh output | 5 ms, 2 GB/s | **2.5** | 3 | missed |"
+    expected = "| row gather | rows | 2 ms | index_select, fresh output | 5 ms, 2 GB/s | **2.50** | 3 | missed |"
     assert expected in table.splitlines()
     assert (tmp_path / "speed.png").exists()
     # Results of other benchmarks stay, those of the same one are replaced.

@@ -32,7 +32,8 @@ def lines(settings: Settings) -> Iterator[Line]:
         "index_select, out=": lambda n: torch.index_select(source, 0, index[n], out=out),
         "copy of as many bytes": lambda n: copied.copy_(plain),
     }
-    for case in ("100,000 rows of 1 KB", "100,000 rows of 1 KB, on huge pages"):
+    rows = f"{count:,} rows of 1 KB"
+    for case in (rows, f"{rows}, on huge pages"):
         if case.endswith("huge pages") and not ops.use_huge_pages(source):
             break
         found = measure.compare(WORK, case, ways, repeats, threads=settings.threads)

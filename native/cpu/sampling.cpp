@@ -105,18 +105,22 @@ class Sampler {
                                     offsets[std::min((block + 1) * kBlock, frontier.size)] - first);
         };
         std::atomic<int64_t> next{0};
+        FirstError error;
         team_.run(parts(num_edges), [&] {
             int64_t last = -1;
-            for (int64_t block; (block = next.fetch_add(1)) < blocks; last = block) {
-                const int64_t begin = block * kBlock, end = std::min(begin + kBlock, frontier.size);
-                rule.draw(frontier, begin, end, offsets, positions.data(), importance.data());
-                std::copy(offsets + begin, offsets + end, indptr.data() + begin);
-                if (last >= 0) relabelling.end(last, relabel);
-                read_sources(positions.data(), ids.data(), offsets[begin], offsets[end]);
-                nodes_.prefetch(ids.data() + offsets[begin], offsets[end] - offsets[begin]);
+            for (int64_t block; (block = next.fetch_add(1)) < blocks && !error.before(block); last = block) {
+                error.guard(block, [&] {
+                    const int64_t begin = block * kBlock, end = std::min(begin + kBlock, frontier.size);
+                    rule.draw(frontier, begin, end, offsets, positions.data(), importance.data());
+                    std::copy(offsets + begin, offsets + end, indptr.data() + begin);
+                    if (last >= 0) relabelling.end(last, relabel);
+                    read_sources(positions.data(), ids.data(), offsets[begin], offsets[end]);
+                    nodes_.prefetch(ids.data() + offsets[begin], offsets[end] - offsets[begin]);
+                });
             }
-            if (last >= 0) relabelling.end(last, relabel);
+            if (last >= 0 && !error.before(blocks)) relabelling.end(last, relabel);
         });
+        error.rethrow();
         indptr[frontier.size] = static_cast<Id>(num_edges);
         return {std::move(indptr), std::move(ids), std::move(positions), std::move(importance)};
     }

@@ -3,8 +3,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <exception>
-#include <vector>
 
 #include "team.h"
 
@@ -19,16 +17,7 @@ inline int parts_for(int64_t work, int64_t grain, int num_threads) {
 template <class Work>
 void run_parts(int parts, int num_threads, const Work& work) {
     if (parts == 1) return work(0);
-    std::vector<std::exception_ptr> errors(parts);
-    Team(num_threads).run(parts, 1, parts, [&](int64_t part, int64_t) {
-        try {
-            work(static_cast<int>(part));
-        } catch (...) {
-            errors[part] = std::current_exception();
-        }
-    });
-    for (const auto& error : errors)
-        if (error) std::rethrow_exception(error);
+    Team(num_threads).run(parts, 1, parts, [&](int64_t part, int64_t) { work(static_cast<int>(part)); });
 }
 
 // Ranges are smaller than a thread's share, so that one whose core is busy otherwise does fewer of them.

@@ -12,9 +12,35 @@
 
 namespace gnnscale {
 
-// OpenMP's threads do not survive a fork, and GNU's runtime would wait for them for ever. So only the first process that
-// asks has some, and a child of it does without. (A child that forks off before is the first of its own.)
+// OpenMP's threads do not survive a fork, and GNU's runtime would wait for them for ever. So a child does without if its
+// parent had some, whether it was for us, for torch or for DGL.
 bool may_have_threads();
+
+// The exception of the earliest of pieces of work, which are done in any order.
+class FirstError {
+  public:
+    template <class Work>
+    void guard(int64_t piece, const Work& work) {
+        try {
+            work();
+        } catch (...) {
+            std::lock_guard lock(mutex_);
+            if (piece < piece_.load()) {
+                piece_.store(piece);
+                error_ = std::current_exception();
+            }
+        }
+    }
+    bool before(int64_t piece) const { return piece_.load() < piece; }
+    void rethrow() const {
+        if (error_) std::rethrow_exception(error_);
+    }
+
+  private:
+    std::mutex mutex_;
+    std::atomic<int64_t> piece_{INT64_MAX};
+    std::exception_ptr error_;
+};
 
 class Team {
   public:
@@ -38,13 +64,17 @@ class Team {
         if (error) std::rethrow_exception(error);
     }
 
-    // Runs work(begin, end) over [0, size) in blocks of `block`, each by whoever is free, the earlier ones first.
+    // Runs work(begin, end) over [0, size) in blocks of `block`, each by whoever is free, the earlier ones first. Of several
+    // exceptions, that of the earliest block is thrown again: the one that a single thread would meet.
     template <class Work>
     void run(int64_t size, int64_t block, int parts, const Work& work) const {
         std::atomic<int64_t> next{0};
+        FirstError error;
         run(static_cast<int>(std::min<int64_t>(parts, (size + block - 1) / block)), [&] {
-            for (int64_t begin; (begin = next.fetch_add(block)) < size;) work(begin, std::min(size, begin + block));
+            for (int64_t begin; (begin = next.fetch_add(block)) < size && !error.before(begin);)
+                error.guard(begin, [&] { work(begin, std::min(size, begin + block)); });
         });
+        error.rethrow();
     }
 
   private:

@@ -2,7 +2,11 @@
 
 import itertools
 import multiprocessing
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
@@ -270,6 +274,52 @@ def test_a_forked_process_samples_too() -> None:
     with multiprocessing.get_context("fork").Pool(1) as pool:
         nodes = pool.apply(nodes_of_sample, arguments)
     assert nodes == wanted[0].tolist()
+
+
+PARENT_WITH_OTHERS_THREADS = """
+import multiprocessing, torch
+from gnnscale import ops
+
+torch.set_num_threads(1)
+indptr = torch.arange(2001) * 100
+indices = torch.randint(2000, (200_000,), dtype=torch.int32)
+
+
+def child(queue):
+    queue.put(ops.sample_neighbors(indptr, indices, torch.arange(700), [50, 50], key=5, num_threads=2)[0].numel())
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    torch.randn(4_000_000).mul_(2)  # OpenMP's threads, and not ours
+    queue = multiprocessing.get_context("fork").SimpleQueue()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(queue,))
+    process.start()
+    print(queue.get())
+"""
+
+
+def test_a_process_forked_beside_torchs_threads_samples_too(tmp_path: Path) -> None:
+    """GNU's OpenMP would wait for threads that stayed in the parent."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT_WITH_OTHERS_THREADS)
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 700
+
+
+@needs_native
+@pytest.mark.parametrize("fanouts", [[-1], [10, 10]])
+def test_what_is_wrong_is_told_alike_whatever_the_number_of_threads(fanouts: list[int]) -> None:
+    indptr, indices = random_csc(5000, 200_000)
+    indices[1000], indices[60_000], indices[199_000:] = 5007, -3, 5000
+    told, seeds = set(), torch.randperm(5000)
+    for threads in (1, 2, 7, 7, 7):
+        with pytest.raises(ValueError, match=r"indices\[\d+\] is") as caught:
+            ops.sample_neighbors(indptr, indices, seeds, fanouts, key=1, num_threads=threads)
+        told.add(str(caught.value))
+    assert len(told) == 1
 
 
 def nodes_of_sample(indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int]) -> list[int]:
