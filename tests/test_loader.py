@@ -117,7 +117,8 @@ def dgl_script(DataLoader, graph):
                     x = torch.relu(x)
             return x
 
-    dgl.seed(0)  # DGL draws from a generator of its own
+    dgl.seed(0)  # DGL draws from a generator of its own, and shuffles with NumPy's
+    np.random.seed(0)
     sampler = dgl.dataloading.NeighborSampler([10, 10, 10], prefetch_node_feats=["feat"], prefetch_labels=["label"])
     train_dataloader = DataLoader(
         graph,
