@@ -3,13 +3,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "check_nodes.h"
+#include "free_list.h"
 #include "node_set.h"
 #include "parallel.h"
 #include "prefetch.h"
@@ -95,7 +95,8 @@ class ColumnSums {
         const int64_t begin = block * kRows, end = end_of(block);
         int64_t edges = 0;
         for (int64_t row = begin; row < end; ++row) edges += rows_[row].degree;
-        Buffer<Local> sources = take(edges);
+        Buffer<Local> sources = free_.take();
+        sources.resize(edges);
         Local* local = sources.data();
         for (int64_t row = begin; row < std::min(begin + kRowsAhead, end); ++row) ask_for(row);
         for (int64_t row = begin; row < end; ++row) {
@@ -142,21 +143,7 @@ class ColumnSums {
             }
             local += degree;
         }
-        std::lock_guard lock(mutex_);
-        free_.push_back(std::move(sources));
-    }
-
-    Buffer<Local> take(int64_t edges) {
-        Buffer<Local> sources;
-        {
-            std::lock_guard lock(mutex_);
-            if (!free_.empty()) {
-                sources = std::move(free_.back());
-                free_.pop_back();
-            }
-        }
-        sources.resize(edges);
-        return sources;
+        free_.give(std::move(sources));
     }
 
     const Csc<Index>& graph_;
@@ -167,8 +154,7 @@ class ColumnSums {
     Buffer<Row> rows_;
     Buffer<double> values_, sums_;  // a factor for each row; a sum for each source
     std::vector<Buffer<Local>> read_;  // the sources of the blocks that are to be added
-    std::mutex mutex_;
-    std::vector<Buffer<Local>> free_;
+    FreeList<Buffer<Local>> free_;
 };
 
 // The first of increasing numbers above `point`; without branches, which nobody could predict.

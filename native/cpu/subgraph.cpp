@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "check_nodes.h"
+#include "free_list.h"
 #include "member_map.h"
 #include "member_scan.h"
 #include "node_set.h"
@@ -109,10 +109,11 @@ class Search {
             for (int64_t row = begin; row < end; ++row)
                 indptr[row + 1] = static_cast<Room>(total + found.ends[row - begin]);
             total += found.size;
-            give(std::move(found_[block]));
+            free_.give(std::move(found_[block]));
         };
         team_.run(blocks(), 1, parts_for(reads, kReadsPerThread, parts_), [&](int64_t block, int64_t) {
-            found_[block] = take();
+            found_[block] = free_.take();
+            if (!found_[block]) found_[block] = std::make_unique<Found<Index>>();
             look_through(block, *found_[block]);
             putting.end(block, put);
         });
@@ -167,17 +168,6 @@ class Search {
     }
 
     using Owned = std::unique_ptr<Found<Index>>;
-    Owned take() {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (free_.empty()) return std::make_unique<Found<Index>>();
-        Owned found = std::move(free_.back());
-        free_.pop_back();
-        return found;
-    }
-    void give(Owned found) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        free_.push_back(std::move(found));
-    }
 
     const Csc<Index>& graph_;
     const Nodes destinations_;
@@ -186,8 +176,7 @@ class Search {
     const int parts_;
     Buffer<Row> rows_;
     std::vector<Owned> found_;  // of blocks that are not put in their place yet
-    std::mutex mutex_;
-    std::vector<Owned> free_;
+    FreeList<Owned> free_;
 };
 
 // The layer's nodes; `places` are filled in where they are not -1.

@@ -3,13 +3,13 @@
 
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "buffer.h"
 #include "check_nodes.h"
+#include "free_list.h"
 
 namespace gnnscale {
 
@@ -24,8 +24,7 @@ class MemberMap {
     }
     ~MemberMap() {
         for (int64_t i = 0; i < size_; ++i) memory_->bits[nodes_[i] >> 6] = 0;
-        std::lock_guard<std::mutex> lock(rest().mutex);
-        rest().free.push_back(std::move(memory_));
+        rest().give(std::move(memory_));
     }
     MemberMap(const MemberMap&) = delete;
     MemberMap& operator=(const MemberMap&) = delete;
@@ -66,20 +65,13 @@ class MemberMap {
         std::vector<uint64_t> bits;
         Buffer<int32_t> places;
     };
-    struct Rest {
-        std::mutex mutex;
-        std::vector<std::unique_ptr<Memory>> free;
-    };
-    static Rest& rest() {
-        static auto* shared = new Rest;  // never destroyed: a thread may still sample at exit
+    static FreeList<std::unique_ptr<Memory>>& rest() {
+        static auto* shared = new FreeList<std::unique_ptr<Memory>>;  // never destroyed: a thread may still sample at exit
         return *shared;
     }
     static std::unique_ptr<Memory> take() {
-        std::lock_guard<std::mutex> lock(rest().mutex);
-        if (rest().free.empty()) return std::make_unique<Memory>();
-        auto memory = std::move(rest().free.back());
-        rest().free.pop_back();
-        return memory;
+        auto memory = rest().take();
+        return memory ? std::move(memory) : std::make_unique<Memory>();
     }
 
     int64_t num_nodes_;

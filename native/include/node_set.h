@@ -5,13 +5,13 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "buffer.h"
+#include "free_list.h"
 
 namespace gnnscale {
 
@@ -122,28 +122,8 @@ struct Workspace {
 
 // Workspaces at rest: as many as there have been calls at the same time.
 template <class Local>
-class WorkspacePool {
-  public:
-    std::unique_ptr<Workspace<Local>> take() {
-        std::lock_guard<std::mutex> lock(mutex_);
-        if (free_.empty()) return std::make_unique<Workspace<Local>>();
-        auto workspace = std::move(free_.back());
-        free_.pop_back();
-        return workspace;
-    }
-    void give(std::unique_ptr<Workspace<Local>> workspace) {
-        std::lock_guard<std::mutex> lock(mutex_);
-        free_.push_back(std::move(workspace));
-    }
-
-  private:
-    std::mutex mutex_;
-    std::vector<std::unique_ptr<Workspace<Local>>> free_;
-};
-
-template <class Local>
-WorkspacePool<Local>& workspaces() {
-    static auto* shared = new WorkspacePool<Local>;  // never destroyed: a thread may still sample at exit
+FreeList<std::unique_ptr<Workspace<Local>>>& workspaces() {
+    static auto* shared = new FreeList<std::unique_ptr<Workspace<Local>>>;  // never destroyed: a thread may still sample at exit
     return *shared;
 }
 
@@ -153,6 +133,7 @@ class NodeSet {
   public:
     explicit NodeSet(int64_t num_nodes, int64_t dense_nodes = kDenseNodes)
         : num_nodes_(num_nodes), workspace_(workspaces<Local>().take()) {
+        if (!workspace_) workspace_ = std::make_unique<Workspace<Local>>();
         map().begin(num_nodes, num_nodes > dense_nodes);
     }
     ~NodeSet() {

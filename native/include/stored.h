@@ -1,4 +1,5 @@
-// The types of stored rows (encoding.h), number by number, for kernels; native/cpu/encoding.cpp has loops over them.
+// The types of stored rows (encoding.h), number by number, for kernels; native/cpu/encoding.cpp has the same as loops without
+// branches, which become vector code.
 #pragma once
 
 #include <cstdint>
