@@ -1,10 +1,11 @@
 """What the CUDA path is held to, on one GPU: a table, each line a ratio to what it is compared with in the same run.
 
 The ways of a line take turns, so that what disturbs the machine disturbs all of them; medians are shown. It needs torch
-and the CUDA kernels (`gnnscale doctor`); the lines on epochs need DGL as well, and are left out without it.
+and the CUDA kernels (`gnnscale doctor`); samples and epochs need DGL as well, and are left out without it.
 
     python experiments/speed/cuda.py
-    python experiments/speed/cuda.py --nodes 200000 --edges 4000000 --repeats 5   # a small machine
+    python experiments/speed/cuda.py --only pulls --only products
+    python experiments/speed/cuda.py --nodes 200000 --edges 4000000 --scale 0.05 --repeats 5   # a small machine
 """
 
 from __future__ import annotations
@@ -14,21 +15,20 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from gnnscale.history import FeatureStore
 from gnnscale.history.transfers import TorchTransfers
-from gnnscale.ops import cuda_reason, sample_neighbors, spmm, transpose_csr
+from gnnscale.ops import cuda_reason, spmm, transpose_csr
 
 Line = tuple[str, str, str, str]  # what, measured, ratio, wanted
 Way = Callable[[int], object]
 
 
-def medians(ways: dict[str, Way], repeats: int) -> dict[str, float]:
+def medians(ways: Mapping[str, Way], repeats: int) -> dict[str, float]:
     """Give the median seconds of each way, the device's work included; a first round is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):
@@ -152,77 +152,49 @@ def products(num_nodes: int, num_edges: int, repeats: int) -> Iterator[Line]:
 
 
 def samples(num_nodes: int, num_edges: int, repeats: int) -> Iterator[Line]:
-    """Neighbour sampling of 1,024 and 8,192 seeds against the CPU's threads."""
-    graph = power_law(num_nodes, num_edges)
-    places = {
-        "device": tuple(part.cuda() for part in graph),
-        "pinned": tuple(part.pin_memory() for part in graph),
-    }
-    threads = min(os.cpu_count() or 1, 16)
-    for batch, fanouts in ((1024, [10, 10]), (1024, [15, 10, 5]), (8192, [10, 10])):
-        seeds = torch.randperm(num_nodes)[:batch]
-        there = seeds.cuda()
-        ways: dict[str, Way] = {
-            "cpu": lambda n, f=fanouts, s=seeds: sample_neighbors(*graph, s, f, key=n, num_threads=threads)
-        }
-        for place, arrays in places.items():
-            ways[place] = lambda n, a=arrays, f=fanouts, s=there: sample_neighbors(*a, s, f, key=n)
-        seconds = medians(ways, repeats)
-        for place in places:
-            yield (
-                f"sampling {fanouts}, {batch} seeds, graph {'on the device' if place == 'device' else 'pinned'}",
-                f"{1e3 * seconds[place]:.2f} ms, {threads} CPU threads {1e3 * seconds['cpu']:.2f}",
-                f"{seconds['cpu'] / seconds[place]:.1f} ×",
-                "10 ×" if place == "device" else "",
-            )
+    """Batches drawn by the GPU against the CPU's threads, and against DGL's samplers on the CPU where it has them."""
+    import cuda_samples
+
+    yield from cuda_samples.lines(power_law(num_nodes, num_edges), repeats, medians)
 
 
-def epochs(repeats: int) -> Iterator[Line]:
-    """Epochs of GAS with histories on the device, pinned, and in host memory, and the memory that they take there."""
-    import gnnscale as gs
+def epochs(scale: float, repeats: int) -> Iterator[Line]:
+    """Epochs of GAS by where histories are, and of every sampler on graphs of Reddit's and of ogbn-products' size."""
+    import cuda_epochs
 
-    for num_nodes in (100_000, 400_000):
-        data = gs.load("synthetic", num_nodes=num_nodes, num_edges=10 * num_nodes)
-        seconds, memory = {}, {}
-        for placement in ("device", "pinned", "host"):
-            torch.cuda.reset_peak_memory_stats()
-            torch.manual_seed(0)
-            model = gs.nn.GCN(data.num_features, 256, data.num_classes, num_layers=3)
-            history = gs.HistoryStore(data.num_nodes, placement=placement, device="cuda")
-            # As many nodes a batch for every size, so that the device's memory is to stay the same.
-            sampler = gs.samplers.GASSampler(num_nodes // 2500, partition="random", refresh=False)
-            points = gs.train(
-                model, data, sampler, epochs=repeats + 1, batch_size=4, device="cuda", num_workers=4, history=history
-            ).points
-            each = [b.train_seconds - a.train_seconds for a, b in pairwise(points)]
-            seconds[placement], memory[placement] = statistics.median(each), torch.cuda.max_memory_allocated() / 1e6
-            del model, history
-        for placement, wanted in (("pinned", "at most 1.10"), ("host", "")):
-            yield (
-                f"epoch of GAS, {num_nodes} nodes, {placement} histories against the device's",
-                f"{seconds[placement]:.3f} s, {seconds['device']:.3f} s; peak {memory[placement]:.0f} MB on the device",
-                f"{seconds[placement] / seconds['device']:.2f}",
-                wanted,
-            )
+    yield from cuda_epochs.gas_lines(scale, repeats)
+    for name in ("Reddit", "ogbn-products"):
+        yield from cuda_epochs.sampler_lines(name, scale)
+
+
+SECTIONS = ("pulls", "products", "samples", "epochs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=SECTIONS, help="a part of the table; may be repeated")
     parser.add_argument("--nodes", type=int, default=1_000_000)
     parser.add_argument("--edges", type=int, default=40_000_000)
     parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--scale", type=float, default=1.0, help="of the graphs that epochs are run on")
     arguments = parser.parse_args()
     if reason := cuda_reason():
         sys.exit(f"This table needs a GPU and gnnscale's kernels for it. {reason}")
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}")
     print("| what | measured | ratio | wanted |\n|---|---|--:|--:|")
     size = arguments.nodes, arguments.edges, arguments.repeats
-    for lines in (pulls(arguments.repeats), products(*size), samples(*size), epochs(3)):
+    makers: dict[str, Callable[[], Iterator[Line]]] = {
+        "pulls": lambda: pulls(arguments.repeats),
+        "products": lambda: products(*size),
+        "samples": lambda: samples(*size),
+        "epochs": lambda: epochs(arguments.scale, 3),
+    }
+    for section in arguments.only or SECTIONS:
         try:
-            for line in lines:
+            for line in makers[section]():
                 print("| " + " | ".join(line) + " |", flush=True)
         except ImportError as error:
-            print(f"Left out without {error.name}: the epochs.")
+            print(f"| {section} | left out: there is no {error.name} | | |", flush=True)
 
 
 if __name__ == "__main__":

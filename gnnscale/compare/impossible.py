@@ -102,7 +102,7 @@ def cannot_be_built(combination: Combination, in_size: int, out_size: int, num_n
         if (placement := training["graph_placement"]) != "host":
             draws = getattr(built, "draws_on_gpu", False)
             if not draws or training["device"] == "cpu":
-                needs = "it needs device 'cuda'" if draws else "it draws on the CPU; give that to neighbor alone"
+                needs = "it needs device 'cuda'" if draws else "the CPU draws it; leave that out for it"
                 text = f"sampler {sampler.label}: graph_placement is {placement!r}, but {needs}."
                 yield combination.place_of(sampler, text) + text
     except (ValueError, TypeError) as error:

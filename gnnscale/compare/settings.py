@@ -87,7 +87,8 @@ TRAINING: dict[str, Setting] = {
         "none", "mixed precision: whether linear maps and rows are bfloat16 in training", "none", "bf16"
     ),
     "graph_placement": _one_of(
-        "host", "where `neighbor` has the graph: from the others a GPU draws", "host", "device", "pinned"
+        "host", "where the graph is that batches are drawn from: from the others a GPU draws", "host", "device",
+        "pinned",
     ),
     "history_dtype": _one_of(
         "float32", "how samplers with histories store their rows", "float32", "float16", "bfloat16", "int8"

@@ -269,7 +269,7 @@ def test_a_file_in_another_encoding_is_told_with_its_line(tmp_path):
         ({"models": "gat", "samplers": "vrgcn"}, "--samplers: model gat does not go with sampler vrgcn: GATConv"),
         ({"models": "pna", "samplers": "asgcn"}, "--samplers: model pna does not go with sampler asgcn: PNAConv"),
         ({"samplers": "neighbor(history_dtype='int8')"}, "--samplers: sampler neighbor: history_dtype means nothing"),
-        ({"samplers": "gas(graph_placement='device')"}, "graph_placement is 'device', but it draws on the CPU; give"),
+        ({"samplers": "ripple(graph_placement='device')"}, "graph_placement is 'device', but the CPU draws it; leave"),
         ({"samplers": "neighbor(graph_placement='pinned')"}, "graph_placement is 'pinned', but it needs device 'cuda'"),
         ({"models": "gat", "hidden": 9}, "--model: model gat: heads=8 has to divide the 9 columns"),
         ({"models": "gat", "rest_weight_decay": 0.1}, "--rest-weight-decay: model gat: rest_weight_decay=0.1"),
