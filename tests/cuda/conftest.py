@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from gnnscale.ops import _backend, cuda_reason
-from tests.cuda import host_build
+from tests.cuda import host_build, pretended
+
+
+def pytest_configure() -> None:
+    if not torch.cuda.is_available() and not host_build.missing():
+        pretended.library()  # before any test has autograd's engine started
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +22,7 @@ def host_kernels() -> ModuleType:
     return host_build.built()
 
 
-@pytest.fixture(params=["host", pytest.param("cuda", marks=pytest.mark.cuda)])
+@pytest.fixture(params=["host", "pretended", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A device whose tensors gnnscale's kernels work on."""
     torch.manual_seed(0)
@@ -26,6 +31,10 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
             pytest.skip("there is no GPU")
         assert cuda_reason() == ""
         yield torch.device("cuda", torch.cuda.current_device())
+        return
+    if request.param == "pretended":
+        with pretended.gpu(request.getfixturevalue("host_kernels")):
+            yield pretended.CUDA
         return
     monkeypatch.setattr(_backend, "emulated", request.getfixturevalue("host_kernels"))
     yield torch.device("cpu")

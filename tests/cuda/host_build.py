@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -19,18 +21,29 @@ def missing() -> str:
     """What is not there to build them; empty where all is."""
     if importlib.util.find_spec("nanobind") is None:
         return "nanobind"
-    compilers = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
-    if not any(map(shutil.which, compilers)):
+    if compiler() is None:
         return "a C++ compiler"
     return ", ".join(tool for tool in ("cmake", "ninja") if _which(tool) is None)
+
+
+def compiler() -> str | None:
+    names = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """For one process at a time: several run tests."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def built() -> ModuleType:
     """The module, compiled as far as its sources have changed."""
     folder = ROOT / "build" / f"cuda-on-host-{sys.implementation.cache_tag}"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # several processes run tests
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "lock"):
         configure = [
             str(_which("cmake")), "-S", str(ROOT / "native" / "cuda"), "-B", str(folder), "-G", "Ninja",
             f"-DCMAKE_MAKE_PROGRAM={_which('ninja')}", f"-DPython_EXECUTABLE={sys.executable}",
