@@ -151,6 +151,11 @@ class TorchTransfers:
             self._issue(place, write)
             self._bytes_pushed += ids.numel() * _row_bytes(table)
 
+    def view(self, table: Table) -> Table:
+        """The table, after what the caller's stream has been given so far: that is where it was made."""
+        with self._lane.after_caller():
+            return table
+
     def reaches(self, table: Table) -> bool:
         """Whether kernels of a GPU read the table."""
         return self._kernels_for(table) is not None
@@ -334,7 +339,8 @@ def transfers_for(device: torch.device, placement: str, num_threads: int) -> tup
     """What reads and writes tables of a placement for a device, and how it wants to see a table."""
     if native is not None and device.type == "cpu" and placement != "device":
         return native.Transfers(num_threads), native_view
-    return TorchTransfers(device, num_threads, pinned=placement == "pinned"), lambda table: table
+    transfers = TorchTransfers(device, num_threads, pinned=placement == "pinned")
+    return transfers, transfers.view
 
 
 def _last_of_each(ids: Tensor) -> Tensor | None:

@@ -384,7 +384,7 @@ WRITTEN = {
     "extremes_backward": {5},
     "attend": {11, 12, 13, 14},
     "attend_backward": {15, 16, 17},
-    "read_rows": {6, 7},
+    "read_rows": {8, 9, 11, 12},
     "encode_rows": {2, 3},
     "write_rows": {0, 3, 4},
     "count_edges": {6},
