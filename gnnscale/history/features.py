@@ -84,7 +84,7 @@ def _put(rows: Tensor, positions: Tensor, values: Tensor) -> None:
     if rows.device.type == "cpu":
         rows.numpy()[positions.numpy()] = values.numpy()  # in this thread, for the same reason as `_begin`
     else:
-        rows.index_copy_(0, positions, values)
+        rows.index_copy_(0, positions.to(rows.device, non_blocking=True), values)  # on the stream that waits
 
 
 @dataclass(frozen=True)
@@ -351,12 +351,12 @@ class FeatureStore:
             return FeaturePull(self._transfers.pull(cache.view, torch.from_numpy(slots), 0), [], empty), len(hits)
         if not len(hits):
             return FeaturePull(self._transfers.pull(self._view, ids, 0), [], empty), 0
-        cached = self._moved(hits), self._transfers.pull(cache.view, torch.from_numpy(slots[hits]), 0)
+        cached = self._sendable(hits), self._transfers.pull(cache.view, torch.from_numpy(slots[hits]), 0)
         if self.device.type == "cpu":
             # Any row in place of those that are cached: cheaper than putting all the others into their places.
             wanted = torch.from_numpy(np.where(is_hit, ids[misses[0]].item(), ids.numpy()))
             return FeaturePull(self._transfers.pull(self._view, wanted, 0), [cached], empty), len(hits)
-        missed = self._moved(misses), self._transfers.pull(self._view, ids[misses], 0)
+        missed = self._sendable(misses), self._transfers.pull(self._view, ids[misses], 0)
         return FeaturePull(None, [cached, missed], empty), len(hits)
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -435,10 +435,9 @@ class FeatureStore:
         """Memory of a GPU that pulls read is made in their order: given back, it is theirs before it is another's."""
         return self._transfers.beside() if isinstance(self._transfers, TorchTransfers) else nullcontext()
 
-    def _moved(self, positions: np.ndarray) -> Tensor:
-        if self.device.type == "cpu":
-            return torch.from_numpy(positions)
-        return torch.from_numpy(positions).pin_memory().to(self.device, non_blocking=True)
+    def _sendable(self, positions: np.ndarray) -> Tensor:
+        found = torch.from_numpy(positions)
+        return found if self.device.type == "cpu" else found.pin_memory()
 
     def __repr__(self) -> str:
         extra = "" if self.dtype == torch.float32 else f", dtype={dtype_name(self.dtype)!r}"

@@ -1,5 +1,7 @@
 """Features with copies of the hottest rows on the device: one kernel reads both, and counts."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -99,6 +101,18 @@ def test_ids_that_are_no_rows_are_refused_on_the_host(where: dict) -> None:
     store = FeatureStore(torch.ones(5, 2), cache_rows=0, hot="access", **where)
     assert store.pull(torch.tensor([3], device=where["device"])).wait().tolist() == [[1, 1]]
     store.recache()
+
+
+@pytest.mark.parametrize("placement", ["device", "pinned", "host", "file"])
+def test_rows_are_for_the_stream_that_waits_for_them(device: torch.device, placement: str, tmp_path: Path) -> None:
+    if device.type == "cpu":
+        pytest.skip("the host has no streams")
+    features, ids = torch.randn(100, 8), torch.randint(100, (300,))
+    path = tmp_path / "features" if placement == "file" else None
+    store = FeatureStore(features, placement=placement, path=path, device=device, cache_rows=20, hot=torch.rand(100))
+    pull = store.pull(ids)
+    with torch.cuda.stream(torch.cuda.Stream()):
+        assert torch.equal(pull.wait().cpu(), features[ids])
 
 
 @pytest.mark.cuda
