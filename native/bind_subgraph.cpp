@@ -54,6 +54,15 @@ nb::tuple bind_column_sums(Vector<const int64_t> indptr, Vector<const Index> ind
     return nb::make_tuple(to_tensor(std::move(found.sources)), to_tensor(std::move(found.sums)));
 }
 
+nb::object bind_cumulative_sums(Vector<const double> values) {
+    Buffer<double> sums;
+    {
+        nb::gil_scoped_release release;
+        sums = cumulative_sums(values.data(), values.size());
+    }
+    return to_tensor(std::move(sums));
+}
+
 nb::object bind_draw_in_succession(Vector<const double> chance, int64_t size, uint64_t key) {
     Buffer<int64_t> drawn;
     {
@@ -126,6 +135,7 @@ void bind_index(nb::module_& m) {
 void bind_subgraph(nb::module_& m) {
     bind_index<int64_t>(m);
     bind_index<int32_t>(m);
+    m.def("cumulative_sums", bind_cumulative_sums, "values"_a.noconvert());
     m.def("draw_in_succession", bind_draw_in_succession, "chance"_a.noconvert(), "size"_a, "key"_a);
     m.def("draw_with_replacement", bind_draw_with_replacement, "cumulative"_a.noconvert(), "size"_a, "key"_a,
           "guide"_a.noconvert().none() = nb::none());

@@ -78,6 +78,34 @@ def column_sums(
     return native.column_sums(indptr, indices, destinations, rows, columns, weight, threads)
 
 
+def cumulative_sums(values: Tensor) -> Tensor:
+    """Add up values within blocks of 256, and the blocks' totals before them: alike on any number of threads.
+
+    Parameters
+    ----------
+    values : Tensor
+        (n,) float64.
+
+    Returns
+    -------
+    Tensor
+        (n,) float64: the sums of the values up to each one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `values` is not a vector of float64.
+
+    Examples
+    --------
+    >>> import torch
+    >>> cumulative_sums(torch.tensor([1.0, 2.0, 4.0]).double())
+    tensor([1., 3., 7.], dtype=torch.float64)
+    """
+    check_vector("values", values, torch.float64)
+    return (reference if native is None else native).cumulative_sums(values)
+
+
 def draw_in_succession(chance: Tensor, size: int, *, key: int) -> Tensor:
     """Draw distinct positions one after the other, each in proportion to its chance among those still there.
 

@@ -15,7 +15,14 @@ from gnnscale.adjacency import NORMS, Adjacency
 from gnnscale.checks import check_flag, check_per_layer
 from gnnscale.csc import CSC, on_huge_pages
 from gnnscale.ops import Hop
-from gnnscale.ops.layerwise import column_sums, draw_in_succession, draw_with_replacement, fill_rows, guide_of
+from gnnscale.ops.layerwise import (
+    column_sums,
+    cumulative_sums,
+    draw_in_succession,
+    draw_with_replacement,
+    fill_rows,
+    guide_of,
+)
 from gnnscale.ops.random import key_of
 from gnnscale.ops.subgraph import edges_from
 from gnnscale.samplers.base import Sample, Sampler
@@ -310,11 +317,11 @@ def succession_weights(chance: Tensor, drawn: Tensor) -> Tensor:
     if m == n:
         return torch.ones_like(chance[drawn])
     own = chance[drawn]
-    # One after the other, so that the number of torch's threads does not show.
-    never = chance.index_fill(0, drawn, 0.0).cumsum(0)[-1]
+    # In an order of its own, so that the number of torch's threads does not show.
+    never = cumulative_sums(chance.index_fill(0, drawn, 0.0))[-1]
     # Added up from the end: 1 - P_j would cancel where little is left.
-    left = own.flip(0).cumsum(0).flip(0) + never
-    j = torch.arange(m, dtype=chance.dtype)
+    left = cumulative_sums(own.flip(0)).flip(0) + never
+    j = torch.arange(m, dtype=chance.dtype, device=chance.device)
     b = (j + 1) * (n - m) / (m * (n - j - 1))
     ab = n * (n - m) / (m * (n - j) * (n - j - 1))
     return 1 - b + ab * left / own

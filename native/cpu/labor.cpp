@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "multiversion.h"
+#include "ordered_sums.h"
 #include "parallel.h"
 #include "prefetch.h"
 #include "random.h"
@@ -43,14 +44,14 @@ double solve(const double* pi, int64_t degree, int64_t fanout) {
     const double d = static_cast<double>(degree), target = d * d / static_cast<double>(fanout);
     double bound = std::numeric_limits<double>::infinity();  // free are those below it
     for (int64_t before = degree;;) {
-        double slope = 0;
+        Strands slope;
         int64_t num_free = 0;
         for (int64_t e = 0; e < degree; ++e) {
             if (!(pi[e] < bound)) continue;
-            slope += 1 / pi[e];
+            slope[e] += 1 / pi[e];
             ++num_free;
         }
-        const double y = (target - d + static_cast<double>(num_free)) / slope;
+        const double y = (target - d + static_cast<double>(num_free)) / slope.sum();
         bound = std::min(bound, y);
         const int64_t still = std::count_if(pi, pi + degree, [&](double p) { return p < bound; });
         if (still == before) return y;
@@ -168,8 +169,7 @@ class Labor final : public Rule {
                     y_[i] = *std::min_element(pi.begin(), pi.end());
             });
             const double before = expected;
-            expected = 0;
-            for (int64_t u = 0; u < num_sources; ++u) expected += std::min(1.0, pi_[u]);
+            expected = add_up_in_blocks([&](int64_t u) { return std::min(1.0, pi_[u]); }, num_sources, nullptr);
             if (expected >= (1 - 1e-4) * before) break;
         }
     }

@@ -11,6 +11,7 @@
 #include "check_nodes.h"
 #include "free_list.h"
 #include "node_set.h"
+#include "ordered_sums.h"
 #include "parallel.h"
 #include "prefetch.h"
 #include "random.h"
@@ -190,12 +191,12 @@ class Left {
 
     // Leaves out what was drawn so far; nothing, added to a sum, does not change it.
     void add_up() {
-        total_ = 0.0;
-        for (int64_t i = 0; i < count_; ++i) {
+        const auto left = [&](int64_t i) {
             const double chance = drawn_[i] ? 0.0 : chance_[i];
-            cumulative_[i] = total_ += chance;
             last_ = chance > 0 ? i : last_;
-        }
+            return chance;
+        };
+        total_ = add_up_in_blocks(left, count_, cumulative_.data());
     }
 
     // The position that a number in [0, 1) stands for; rounding can carry it to the total.
@@ -221,6 +222,12 @@ template <class Index>
 Columns column_sums(const Csc<Index>& graph, Nodes destinations, const Factors& factors, int num_threads) {
     return graph.num_nodes <= INT32_MAX ? ColumnSums<Index, int32_t>(graph, destinations, factors, num_threads).run()
                                         : ColumnSums<Index, int64_t>(graph, destinations, factors, num_threads).run();
+}
+
+Buffer<double> cumulative_sums(const double* values, int64_t count) {
+    Buffer<double> sums(count);
+    add_up_in_blocks([&](int64_t i) { return values[i]; }, count, sums.data());
+    return sums;
 }
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key) {

@@ -1,7 +1,8 @@
 // Layer-wise sampling: how likely each source of a layer is, and distinct ones drawn accordingly.
 //
-// Contract (gnnscale/ops/reference/ computes the same, bit for bit: sums are added up in the order that is given, and
-// no function but + - * / is used):
+// Contract (gnnscale/ops/reference/ and a GPU compute the same, bit for bit: sums are added up in the order that is given,
+// and no function but + - * / is used):
+// - `cumulative_sums` are added up in blocks (ordered_sums.h), and so are the cumulative chances of `draw_in_succession`.
 // - `column_sums`: `sources` are those of the in-edges of `destinations`, each once, in the order of first appearance
 //   (rows in order, edges in CSC order). `sums` holds Σ rows[v] * (weight[e] * weight[e]) over the edges e of each source
 //   u, in that order, times columns[u]. Null arrays stand for ones.
@@ -54,6 +55,8 @@ struct Cumulative {
 };
 
 Counted draw_with_replacement(const Cumulative& chances, int64_t size, uint64_t key);
+
+Buffer<double> cumulative_sums(const double* values, int64_t count);
 
 Buffer<int64_t> draw_in_succession(const double* chance, int64_t count, int64_t size, uint64_t key);
 

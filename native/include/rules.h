@@ -11,7 +11,8 @@
 // - By priority: of the row's edges that weigh anything, the k with the largest w / (1 - uniform(fold(state, e))), e
 //   being the edge's position; of equal ones the earlier. They keep their order. With t the next largest, 0 if there
 //   is none, the importance is max(1, t / w).
-// - LABOR: u -> v where uniform(fold(state, u)) < p. LABOR-0: p = k / d where d > k, else 1. LABOR-i: see labor.cpp.
+// - LABOR: u -> v where uniform(fold(state, u)) < p. LABOR-0: p = k / d where d > k, else 1. LABOR-i: see labor.cpp, whose
+//   sums over a row are in strands (ordered_sums.h, by the edge's number in its row), and over all sources in blocks.
 //   The importance is 1 / p.
 // Weights that are read have to be finite and not negative; std::invalid_argument says which one is not.
 // All but Uniform's is computed in double and rounded to float.

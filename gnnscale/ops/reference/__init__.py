@@ -10,6 +10,7 @@ from gnnscale.ops.reference.dropout import dropout
 from gnnscale.ops.reference.extremes import extremes, extremes_backward
 from gnnscale.ops.reference.gather import gather_rows
 from gnnscale.ops.reference.layerwise import column_sums, draw_in_succession, draw_with_replacement, fill_rows
+from gnnscale.ops.reference.ordered_sums import cumulative_sums
 from gnnscale.ops.reference.rmat import draw_cells, draw_rmat
 from gnnscale.ops.reference.sampling import sample_labor, sample_neighbors
 from gnnscale.ops.reference.sparse import check_csr, sddmm, spmm, transpose_csr
@@ -23,6 +24,7 @@ __all__ = [
     "attend_backward",
     "check_csr",
     "column_sums",
+    "cumulative_sums",
     "distinct_nodes",
     "draw_cells",
     "draw_in_succession",

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from gnnscale.ops.random import as_signed, fold, uniform
+from gnnscale.ops.reference.ordered_sums import cumulative_sums
 from gnnscale.ops.reference.sampling import in_order_of_appearance
 from gnnscale.ops.reference.subgraph import in_edges
 
@@ -36,22 +37,21 @@ def draw_in_succession(chance: Tensor, size: int, key: int) -> Tensor:
     if len(wrong):
         at = int(wrong[0])
         raise ValueError(f"chance[{at}] is {float(chance[at]):.6f}; chances are finite and at least 0.")
-    left = (chance > 0).nonzero()[:, 0]
-    if len(left) <= size:
-        return left
-    drawn, num_rounds = left[:0], 0
+    possible = (chance > 0).nonzero()[:, 0]
+    if len(possible) <= size:
+        return possible
+    drawn, num_rounds = possible[:0], 0
     while len(drawn) < size:
-        cumulative = chance[left].cumsum(0)
+        left = chance.index_fill(0, drawn, 0.0)
+        cumulative = cumulative_sums(left)
         state = torch.tensor(as_signed(fold(as_signed(key), num_rounds)))
-        words = fold(state, torch.arange(2 * (size - len(drawn)) + 32))
+        words = fold(state, torch.arange(2 * (size - len(drawn)) + 32, device=chance.device))
         points = uniform(words) * cumulative[-1]
         # Rounding can carry a point to the total.
-        places = torch.searchsorted(cumulative, points, right=True).clamp(max=len(left) - 1)
-        new = in_order_of_appearance(places)[: size - len(drawn)]
-        drawn = torch.cat([drawn, left[new]])
-        kept = torch.ones(len(left), dtype=torch.bool)
-        kept[new] = False
-        left, num_rounds = left[kept], num_rounds + 1
+        last = (left > 0).nonzero()[-1, 0]
+        places = torch.searchsorted(cumulative, points, right=True).clamp(max=last)
+        drawn = torch.cat([drawn, in_order_of_appearance(places)[: size - len(drawn)]])
+        num_rounds += 1
     return drawn
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gnnscale.ops.positions import draw_positions, ranges
 from gnnscale.ops.random import as_signed, fold, uniform
+from gnnscale.ops.reference.ordered_sums import cumulative_sums
 
 
 class Rows(NamedTuple):
@@ -137,22 +138,26 @@ def labor_chances(rows: Rows, sources: Tensor, fanout: int, iterations: int) -> 
     expected, done = float("inf"), 0
     while done != iterations:
         pi = pi / torch.full_like(pi, float("inf")).scatter_reduce_(0, local, y[row], "amin")
-        y = _solve(pi[local], row, degree, fanout)
-        before, expected = expected, float(pi.clamp(max=1).cumsum(0)[-1]) if len(pi) else 0.0
+        y = _solve(pi[local], row, rows.degrees, fanout)
+        before, expected = expected, float(cumulative_sums(pi.clamp(max=1))[-1]) if len(pi) else 0.0
         if expected >= (1 - 1e-4) * before:
             break
         done += 1
     return (pi[local] / y[row]).clamp(max=1)
 
 
-def _solve(pi: Tensor, row: Tensor, degree: Tensor, fanout: int) -> Tensor:
+def _solve(pi: Tensor, row: Tensor, degrees: Tensor, fanout: int) -> Tensor:
     """y of each row with Σ max(1, y / π) = d² / min(k, d) over its edges."""
+    degree = degrees.double()
     target = degree * degree / fanout
-    free = (degree > fanout)[row]
+    free = (degrees > fanout)[row]
+    strand = 32 * row + ranges(torch.zeros_like(degrees), degrees) % 32
     while True:
-        slope = torch.zeros_like(degree).index_add_(0, row, free / pi)
+        slope = degree.new_zeros(32 * len(degree)).index_add_(0, strand, free / pi).view(-1, 32)
+        while slope.shape[1] > 1:
+            slope = slope[:, : slope.shape[1] // 2] + slope[:, slope.shape[1] // 2 :]
         num_free = torch.zeros_like(degree).index_add_(0, row, free.double())
-        y = (target - degree + num_free) / slope
+        y = (target - degree + num_free) / slope[:, 0]
         still = free & (pi < y[row])
         if torch.equal(still, free):
             break
