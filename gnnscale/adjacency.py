@@ -63,7 +63,7 @@ class Adjacency:
         self.nodes: Tensor | None = nodes if nodes is csc.nodes else nodes[:num_src]
         self.replaced_degree = None if degree is None else degree[:num_src]
         if weight is None and csc.weight is not None:
-            weight = csc.weight[hop.positions]
+            weight = csc.take(csc.weight, hop.positions)
         self._weight = weight
         self._diagonal = diagonal
         self.replaced_weight: Tensor | None = None
@@ -85,7 +85,7 @@ class Adjacency:
             Shape (num_src,), float32: in-degrees in that graph; 1 where absent, for weights that add up to 1.
         """
         made = object.__new__(cls)
-        degree = torch.ones(num_src) if degree is None else degree[:num_src]
+        degree = weight.new_ones(num_src) if degree is None else degree[:num_src]
         made.__dict__.update(
             hop=hop,
             num_dst=hop.indptr.numel() - 1,

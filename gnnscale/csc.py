@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import pairwise
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from gnnscale._dgl import dgl
+from gnnscale.ops import gather_rows
+from gnnscale.ops._backend import cuda_kernels
+from gnnscale.ops.gpu_sampling import take
 
 # DGL converts a graph's arrays at each look, and the samplers look at every batch. Each entry stands beside what
 # it was made from, so that a graph that was changed in place is read again.
@@ -41,6 +45,8 @@ class CSC:
         Shape (N,), float32: how much of ``degree`` is self-loops; None where there are none.
     nodes : Tensor
         Shape (N,), int64: 0 to N - 1.
+    host : CSC or None
+        Of a copy for a GPU (:meth:`on`): the graph in host memory.
     """
 
     indptr: Tensor
@@ -50,6 +56,54 @@ class CSC:
     degree: Tensor
     loops: Tensor | None
     nodes: Tensor
+    host: CSC | None = None
+
+    def on(self, device: torch.device, *, pinned: bool = False) -> CSC:
+        """The same for a GPU, which reaches its arrays: all in its memory, or those of edges in pinned host memory.
+
+        ``edge_order`` stays where it is.
+        """
+        edges = Tensor.pin_memory if pinned else partial(Tensor.to, device=device)
+        return replace(
+            self,
+            indptr=self.indptr.to(device),
+            indices=edges(self.indices),
+            weight=None if self.weight is None else edges(self.weight),
+            degree=self.degree.to(device),
+            loops=None if self.loops is None else self.loops.to(device),
+            nodes=self.nodes.to(device),
+            host=self,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where nodes are drawn."""
+        return self.nodes.device
+
+    @property
+    def source(self) -> CSC:
+        """The graph in host memory: this one, unless it is a copy."""
+        return self.host or self
+
+    @cached_property
+    def _copies(self) -> WeakTensorKeyDictionary:
+        return WeakTensorKeyDictionary()
+
+    def beside(self, values: Tensor) -> Tensor:
+        """Values of edges or nodes in host memory, where a draw from this graph reads them: a copy that is kept."""
+        if self.host is None:
+            return values
+        copy = self._copies.get(values)
+        if copy is None:
+            with_edges = len(values) >= self.indices.numel() > self.num_nodes and self.indices.device != self.device
+            copy = self._copies[values] = values.pin_memory() if with_edges else values.to(self.device)
+        return copy
+
+    def take(self, values: Tensor, positions: Tensor, num_threads: int = 1) -> Tensor:
+        """``values``, one an edge, where this graph's arrays are (:meth:`beside`), at some positions of edges."""
+        if self.host is None and positions.device.type == "cpu":
+            return gather_rows(values, positions, num_threads=num_threads)
+        return take(cuda_kernels(self.device), values, positions)
 
     @property
     def num_nodes(self) -> int:
@@ -62,6 +116,7 @@ class CSC:
 
     def ids_of(self, positions: Tensor) -> Tensor:
         """DGL's ids of the edges at some positions; unlike :attr:`edge_ids`, without an array of all."""
+        positions = positions.cpu()
         return positions if self.edge_order is None else self.edge_order[positions]
 
     @cached_property
@@ -69,18 +124,24 @@ class CSC:
         """Shape (E + 1,), float64: the weight of all edges before each one; None for an unweighted graph."""
         if self.weight is None:
             return None
+        if self.host is not None:
+            sums = self.host.weight_sums
+            assert sums is not None
+            return self.beside(sums)
         return torch.cat([torch.zeros(1).double(), self.weight.double().cumsum(0)])
 
     @cached_property
     def out_degree(self) -> Tensor:
         """Shape (N,), float32: the sum of the weights of a node's out-edges (their number where unweighted)."""
+        if self.host is not None:
+            return self.host.out_degree.to(self.device)
         weight = torch.ones(self.indices.numel()) if self.weight is None else self.weight
         return torch.zeros(self.num_nodes).index_add_(0, self.indices, weight)
 
     @cached_property
     def mean_log_degree(self) -> float:
         """The mean of log(d + 1) over the nodes' in-degrees d."""
-        return self.degree.log1p().mean().item()
+        return self.source.degree.log1p().mean().item()
 
     @classmethod
     def of(cls, graph: dgl.DGLGraph) -> CSC:

@@ -93,7 +93,7 @@ class DataLoader:
     graph_placement : {"host", "device", "pinned"}
         Where the graph's edges are when batches are drawn. From ``"device"``, the memory of the GPU ``device``, and
         from ``"pinned"``, memory of the host that the GPU reads by itself, the GPU draws, and draws the same batches.
-        For :class:`~gnnscale.samplers.NeighborSampler`, on graphs without weights.
+        For samplers with ``draws_on_gpu``: all but the full batch, AS-GCN, Ripple and those of others.
 
     Attributes
     ----------
@@ -192,29 +192,27 @@ class DataLoader:
         self._lane = lane_of(self.device) if self.device.type == "cuda" else None
         self._sent: WeakKeyDictionary[Sample, tuple[Sample, Parcel]] = WeakKeyDictionary()
         self._whole: dict[str, Tensor] = {}
-        self._gpu_graph = self._placed(graph_placement)
+        self._graph = self._placed(graph_placement)
         ahead = graph_sampler.draws_ahead if self._draws else self._takes_generator
         self._threads = self.num_workers if ahead else 0
         if isinstance(graph_sampler, Sampler):
             graph_sampler.num_threads = 1 if self._threads else torch.get_num_threads()
 
-    def _placed(self, placement: str) -> tuple[Tensor, Tensor] | None:
-        """The graph's arrays where the GPU reads them; None where the CPU draws."""
+    def _placed(self, placement: str) -> CSC:
+        """The graph where batches are drawn from it."""
         if placement not in ("host", "device", "pinned"):
             raise ValueError(f"graph_placement={placement!r} has to be 'host', 'device' or 'pinned'")
         if placement == "host":
-            return None
+            return self._csc
         if self.device.type != "cuda" or cuda_kernels(self.device) is None:
             reason = cuda_reason() if self.device.type == "cuda" else "Pass device='cuda'."
             raise ValueError(f"graph_placement={placement!r} is for a GPU and gnnscale's kernels on it. {reason}")
-        if not getattr(self.sampler, "draws_on_gpu", False) or self._csc.weight is not None:
+        if not getattr(self.sampler, "draws_on_gpu", False):
             raise ValueError(
-                f"graph_placement={placement!r} is for NeighborSampler on graphs without weights; got "
-                f"{self.sampler!r}{'' if self._csc.weight is None else ' on a graph with weights'}"
+                f"graph_placement={placement!r} is for samplers that a GPU can draw, and {self.sampler!r} is drawn by "
+                "the CPU; leave graph_placement out"
             )
-        arrays = self._csc.indptr, self._csc.indices
-        indptr, indices = (a.to(self.device) if placement == "device" else a.pin_memory() for a in arrays)
-        return indptr, indices
+        return self._csc.on(self.device, pinned=placement == "pinned")
 
     def parameters(self) -> list[Parameter]:
         """The sampler's parameters, to be trained together with the model's; most samplers have none."""
@@ -301,10 +299,9 @@ class DataLoader:
             )
         clock, blocks = Clock(), None
         with clock.stage("sample"):
-            if self._gpu_graph is not None and self._lane is not None:
+            if self._graph.host is not None and self._lane is not None:
                 with self._lane.aside():
-                    there = self._lane.move(seeds, self.device)
-                    sample = self.sampler.draw_on_gpu(self._csc, *self._gpu_graph, there, key)
+                    sample = self.sampler.draw(self._graph, seeds, key).named_here()
             elif self._draws:
                 sample = self.sampler.draw(self._csc, seeds, key)
             else:

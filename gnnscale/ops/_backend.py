@@ -57,6 +57,13 @@ def cuda_kernels(device: torch.device) -> Any:
     return _load_cuda()[0] if device.type == "cuda" else emulated
 
 
+def kernels_for(values: Any) -> tuple[Any, torch.device | None]:
+    """Give what `cuda_kernels` gives for a tensor's device, and that device; None twice for what is no tensor."""
+    device = getattr(values, "device", None)
+    cuda = None if device is None else cuda_kernels(device)
+    return cuda, None if cuda is None else device
+
+
 def cuda_reason() -> str:
     """Tell why torch does the work on a GPU, with the remedy; empty where gnnscale's kernels do.
 

@@ -10,8 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gnnscale.ops.random import fold
-
 Gradients = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -178,38 +176,3 @@ def attend_backward(
     if source is not None:  # see attention.h: nothing of each edge is needed
         of_target = (1 - negative_slope) * ((wide * positive).view(by_head).sum(2) - share * along)
     return of_x, of_source, of_target, of_scores
-
-
-_NOWHERE = 2**31 - 1
-
-
-def sample_neighbors(
-    cuda: Any, indptr: Tensor, indices: Tensor, seeds: Tensor, fanouts: list[int], key: int, replace: bool
-) -> tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]:
-    """See ``native/include/sampling.h``; the host waits twice a hop, for the numbers of edges and of new nodes."""
-    stream, num_nodes = stream_of(seeds), len(indptr) - 1
-    places = torch.full((num_nodes,), _NOWHERE, dtype=torch.int32, device=seeds.device)
-    numbers = torch.arange(len(seeds), dtype=torch.int32, device=seeds.device)
-    places[seeds] = numbers
-    if bool((places[seeds] != numbers).any()):
-        raise ValueError("seeds holds a node more than once; give each seed once.")
-    nodes, hops = seeds, []
-    for hop, fanout in enumerate(fanouts):
-        rule = indptr, indices, fanout, replace, fold(key, hop) % 2**64
-        offsets = nodes.new_zeros(len(nodes) + 1)
-        cuda.count_edges(*rule, nodes, offsets[1:], stream)
-        offsets = offsets.cumsum(0)
-        num_edges, num_known = int(offsets[-1]), len(nodes)
-        if num_known + num_edges >= _NOWHERE:
-            raise ValueError(f"hop {hop} has {num_edges} edges; a GPU samples less than 2**31. Give a smaller fan-out.")
-        positions = nodes.new_empty(num_edges)
-        importance = torch.empty(0 if fanout < 0 else num_edges, device=nodes.device)
-        cuda.draw_edges(*rule, nodes, offsets, positions, None if fanout < 0 else importance, stream)
-        sources, is_first = (torch.empty(num_edges, dtype=torch.int32, device=nodes.device) for _ in range(2))
-        cuda.find_new(indptr, indices, positions, num_known, places, sources, is_first, stream)
-        ranks = is_first.cumsum(0, dtype=torch.int32)
-        num_new = int(ranks[-1]) if num_edges else 0
-        nodes = torch.cat([nodes, nodes.new_empty(num_new)])
-        cuda.number_new(num_known, is_first, ranks, places, nodes, sources, stream)
-        hops.append((offsets.int(), sources, positions, importance))
-    return nodes, hops

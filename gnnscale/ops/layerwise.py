@@ -7,8 +7,8 @@ import operator
 import torch
 from torch import Tensor
 
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu_sampling, reference
+from gnnscale.ops._backend import kernels_for, native
 from gnnscale.ops._checks import check_csc, check_vector, thread_count
 
 
@@ -61,18 +61,21 @@ def column_sums(
     >>> column_sums(indptr, indices, torch.tensor([0, 1]))
     (tensor([2, 1]), tensor([2., 1.], dtype=torch.float64))
     """
-    check_csc(indptr, indices)
-    check_vector("destinations", destinations, torch.int64)
+    cuda, reached = kernels_for(destinations)
+    check_csc(indptr, indices, reached)
+    check_vector("destinations", destinations, torch.int64, reached=reached)
     for name, values, dtype, length in (
         ("rows", rows, torch.float64, len(indptr) - 1),
         ("columns", columns, torch.float64, len(indptr) - 1),
         ("weight", weight, torch.float32, len(indices)),
     ):
         if values is not None:
-            check_vector(name, values, dtype)
+            check_vector(name, values, dtype, reached=reached)
             if len(values) != length:
                 raise ValueError(f"{name} holds {len(values)} values; it needs {length}.")
     threads = thread_count(num_threads)
+    if cuda is not None:
+        return gpu_sampling.column_sums(cuda, indptr, indices, destinations, rows, columns, weight)
     if native is None:
         return reference.column_sums(indptr, indices, destinations, rows, columns, weight)
     return native.column_sums(indptr, indices, destinations, rows, columns, weight, threads)
@@ -102,7 +105,10 @@ def cumulative_sums(values: Tensor) -> Tensor:
     >>> cumulative_sums(torch.tensor([1.0, 2.0, 4.0]).double())
     tensor([1., 3., 7.], dtype=torch.float64)
     """
-    check_vector("values", values, torch.float64)
+    cuda, reached = kernels_for(values)
+    check_vector("values", values, torch.float64, reached=reached)
+    if cuda is not None:
+        return gpu_sampling.cumulative_sums(cuda, values)
     return (reference if native is None else native).cumulative_sums(values)
 
 
@@ -136,8 +142,11 @@ def draw_in_succession(chance: Tensor, size: int, *, key: int) -> Tensor:
     >>> sorted(draw_in_succession(torch.tensor([2.0, 0.0, 1.0, 9.0]).double(), 3, key=5).tolist())
     [0, 2, 3]
     """
-    check_vector("chance", chance, torch.float64)
+    cuda, reached = kernels_for(chance)
+    check_vector("chance", chance, torch.float64, reached=reached)
     size = _check_size(size)
+    if cuda is not None:
+        return gpu_sampling.draw_in_succession(cuda, chance, size, operator.index(key))
     return (reference if native is None else native).draw_in_succession(chance, size, operator.index(key))
 
 
@@ -176,11 +185,14 @@ def draw_with_replacement(
     >>> positions.tolist(), counts.sum().item()
     ([1, 3], 100)
     """
-    check_vector("cumulative", cumulative, torch.float64)
+    cuda, reached = kernels_for(cumulative)
+    check_vector("cumulative", cumulative, torch.float64, reached=reached)
     if guide is not None:
-        check_vector("guide", guide, torch.int64)
+        check_vector("guide", guide, torch.int64, reached=reached)
     size, key = _check_size(size), operator.index(key)
-    return (reference if native is None else native).draw_with_replacement(cumulative, size, key, guide)
+    # Of torch's operations, on any device: the sums are given.
+    operations = reference if native is None or cuda is not None else native
+    return operations.draw_with_replacement(cumulative, size, key, guide)
 
 
 def guide_of(cumulative: Tensor) -> Tensor:
@@ -220,6 +232,41 @@ def guide_of(cumulative: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, points, right=True)
 
 
+def row_sums(indptr: Tensor, values: Tensor) -> Tensor:
+    """Add up the values of each row in their order.
+
+    Parameters
+    ----------
+    indptr : Tensor
+        (R + 1,) int32 or int64: where the values of each row stand.
+    values : Tensor
+        (E,) float32 or float64.
+
+    Returns
+    -------
+    Tensor
+        (R,), of the dtype of `values`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a tensor is of another dtype, or no vector.
+
+    Examples
+    --------
+    >>> import torch
+    >>> row_sums(torch.tensor([0, 2, 2, 3]), torch.tensor([1.0, 3.0, 5.0]))
+    tensor([4., 0., 5.])
+    """
+    cuda, reached = kernels_for(values)
+    check_vector("indptr", indptr, torch.int32, torch.int64, reached=reached)
+    check_vector("values", values, torch.float32, torch.float64, reached=reached)
+    if cuda is not None:
+        return gpu_sampling.segment_sums(cuda, indptr, values)
+    rows = torch.arange(len(indptr) - 1).repeat_interleave(indptr.diff().long())
+    return values.new_zeros(len(indptr) - 1).index_add_(0, rows, values)
+
+
 def fill_rows(indptr: Tensor, values: Tensor, totals: Tensor, *, weight: Tensor | None = None) -> Tensor:
     """Scale the values of each row so that they add up to its total, each counted by its weight.
 
@@ -252,15 +299,18 @@ def fill_rows(indptr: Tensor, values: Tensor, totals: Tensor, *, weight: Tensor 
     >>> fill_rows(torch.tensor([0, 2, 3]), torch.tensor([1.0, 3.0, 5.0]).double(), torch.tensor([8.0, 1.0]))
     tensor([2., 6., 1.], dtype=torch.float64)
     """
-    check_vector("indptr", indptr, torch.int32, torch.int64)
-    check_vector("values", values, torch.float64)
-    check_vector("totals", totals, torch.float32)
+    cuda, reached = kernels_for(values)
+    check_vector("indptr", indptr, torch.int32, torch.int64, reached=reached)
+    check_vector("values", values, torch.float64, reached=reached)
+    check_vector("totals", totals, torch.float32, reached=reached)
     if len(indptr) != len(totals) + 1:
         raise ValueError(f"indptr holds {len(indptr)} pointers; {len(totals)} totals need {len(totals) + 1}.")
     if weight is not None:
-        check_vector("weight", weight, torch.float32)
+        check_vector("weight", weight, torch.float32, reached=reached)
         if len(weight) != len(values):
             raise ValueError(f"weight holds {len(weight)} values; it needs {len(values)}.")
+    if cuda is not None:
+        return gpu_sampling.fill_rows(cuda, indptr, values, weight, totals)
     return (reference if native is None else native).fill_rows(indptr, values, weight, totals)
 
 

@@ -9,13 +9,14 @@ from gnnscale.ops.random import bounded, fold
 def ranges(starts: Tensor, counts: Tensor) -> Tensor:
     """Concatenate the ranges start, start + 1, ..., start + count - 1."""
     ends = counts.cumsum(0)
-    within = torch.arange(int(ends[-1]) if len(ends) else 0) - (ends - counts).repeat_interleave(counts)
-    return starts.repeat_interleave(counts) + within
+    total = int(ends[-1]) if len(ends) else 0
+    shift = (starts - (ends - counts)).repeat_interleave(counts, output_size=total)
+    return torch.arange(total, device=starts.device) + shift
 
 
 def _draw_distinct(degrees: Tensor, states: Tensor, k: int) -> Tensor:
     """Draw k distinct integers below each degree by Floyd's algorithm, all rows side by side."""
-    drawn = torch.empty(len(degrees), k, dtype=torch.int64)
+    drawn = degrees.new_empty(len(degrees), k)
     for i in range(k):
         last = degrees - k + i
         candidate = bounded(fold(states, torch.tensor(i)), last + 1)
@@ -34,11 +35,11 @@ def draw_positions(
     positions = ranges(starts, counts)
     rows = (degrees > (0 if replace else fanout)).nonzero()[:, 0]
     if fanout > 0 and len(rows):
-        first = (counts.cumsum(0) - counts)[rows]
+        first, draws = (counts.cumsum(0) - counts)[rows], torch.arange(fanout, device=starts.device)
         if replace:
-            words = fold(states[rows][:, None], torch.arange(fanout))
+            words = fold(states[rows][:, None], draws)
             drawn = bounded(words, degrees[rows][:, None])
         else:
             drawn = _draw_distinct(degrees[rows], states[rows], fanout)
-        positions[first[:, None] + torch.arange(fanout)] = starts[rows][:, None] + drawn
+        positions[first[:, None] + draws] = starts[rows][:, None] + drawn
     return counts, positions

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gnnscale.ops import gpu, reference
-from gnnscale.ops._backend import cuda_kernels, native
+from gnnscale.ops import gpu_sampling, reference
+from gnnscale.ops._backend import kernels_for, native
 from gnnscale.ops._checks import check_csc, check_vector, integer, random_key, thread_count
 
 # Local ids are 32-bit up to here: half the memory, and what the fast sparse kernels want.
@@ -64,8 +64,8 @@ def sample_neighbors(
     A draw depends on (`key`, hop, destination, number of the draw) alone, so the sample is the same for any
     number of threads and on any machine.
 
-    With `seeds` on a GPU, gnnscale's kernels draw the same sample there, of a graph on that GPU or in pinned memory,
-    and without weights. They do not check what the graph's arrays hold.
+    With `seeds` on a GPU, gnnscale's kernels draw the same sample there, of a graph on that GPU or in pinned memory.
+    They do not check what the graph's arrays hold.
 
     Parameters
     ----------
@@ -119,18 +119,17 @@ def sample_neighbors(
     ([0, 1, 2], [[1], [1, 2]])
     """
     replace = _flag("replace", replace)
-    cuda = cuda_kernels(seeds.device) if isinstance(seeds, Tensor) and weight is None else None
-    reached = None if cuda is None else seeds.device
+    cuda, reached = kernels_for(seeds)
     seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads, reached)
     for hop, fanout in enumerate(fanouts):
         if replace and fanout > _MOST_DRAWS:
             raise ValueError(f"fanouts[{hop}] is {fanout}; with replacement give at most {_MOST_DRAWS}.")
     if weight is not None:
-        check_vector("weight", weight, torch.float32)
+        check_vector("weight", weight, torch.float32, reached=reached)
         if len(weight) != len(indices):
             raise ValueError(f"weight has {len(weight)} elements and indices {len(indices)}; give one for each edge.")
     if cuda is not None:
-        drawn = gpu.sample_neighbors(cuda, indptr, indices, seeds, fanouts, key, replace)
+        drawn = gpu_sampling.sample_neighbors(cuda, indptr, indices, weight, seeds, fanouts, key, replace)
     elif native is None:
         drawn = reference.sample_neighbors(indptr, indices, weight, seeds, fanouts, key, replace, _NARROW_LIMIT)
     else:
@@ -188,11 +187,14 @@ def sample_labor(
     (True, [2.0])
     """
     shared = _flag("shared", shared)
-    seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads)
+    cuda, reached = kernels_for(seeds)
+    seeds, fanouts, key, threads = _checked(indptr, indices, seeds, fanouts, key, num_threads, reached)
     iterations = integer("iterations", iterations)
     if not -1 <= iterations < 2**63:
         raise ValueError(f"iterations is {iterations}; give 0 or more (below 2**63), or -1 to go on until convergence.")
-    if native is None:
+    if cuda is not None:
+        drawn = gpu_sampling.sample_labor(cuda, indptr, indices, seeds, fanouts, key, iterations, shared)
+    elif native is None:
         drawn = reference.sample_labor(indptr, indices, seeds, fanouts, key, iterations, shared, _NARROW_LIMIT)
     else:
         drawn = native.sample_labor(

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu_sampling, reference
+from gnnscale.ops._backend import kernels_for, native
 from gnnscale.ops._checks import check_csc, check_vector, thread_count
 from gnnscale.ops.sampling import Hop
 
@@ -57,10 +57,13 @@ def edges_between(
     >>> edges_between(indptr, indices, nodes, nodes)
     Hop(indptr=tensor([0, 1, 1], dtype=torch.int32), indices=tensor([1], dtype=torch.int32), positions=tensor([0]))
     """
-    check_csc(indptr, indices)
-    check_vector("destinations", destinations, torch.int64)
-    check_vector("sources", sources, torch.int64)
+    cuda, reached = kernels_for(destinations)
+    check_csc(indptr, indices, reached)
+    check_vector("destinations", destinations, torch.int64, reached=reached)
+    check_vector("sources", sources, torch.int64, reached=reached)
     threads = thread_count(num_threads)
+    if cuda is not None:
+        return Hop(*gpu_sampling.edges_between(cuda, indptr, indices, destinations, sources))
     if native is None:
         return Hop(*reference.edges_between(indptr, indices, destinations, sources, _NARROW_LIMIT))
     return Hop(*native.edges_between(indptr, indices, destinations, sources, threads, _NARROW_LIMIT))
@@ -116,11 +119,14 @@ def edges_from(
     >>> layer.nodes.tolist(), layer.hop.indices.tolist()
     ([0, 2], [1])
     """
-    check_csc(indptr, indices)
-    check_vector("destinations", destinations, torch.int64)
-    check_vector("drawn", drawn, torch.int64)
+    cuda, reached = kernels_for(destinations)
+    check_csc(indptr, indices, reached)
+    check_vector("destinations", destinations, torch.int64, reached=reached)
+    check_vector("drawn", drawn, torch.int64, reached=reached)
     threads = thread_count(num_threads)
-    if native is None:
+    if cuda is not None:
+        nodes, *edges, origins, places = gpu_sampling.edges_from(cuda, indptr, indices, destinations, drawn)
+    elif native is None:
         nodes, *edges, origins, places = reference.edges_from(indptr, indices, destinations, drawn, _NARROW_LIMIT)
     else:
         nodes, *edges, origins, places = native.edges_from(indptr, indices, destinations, drawn, threads, _NARROW_LIMIT)
@@ -155,8 +161,10 @@ def distinct_nodes(ids: Tensor, num_nodes: int) -> Tensor:
     >>> distinct_nodes(torch.tensor([7, 2, -1, 7]), 10)
     tensor([2, 7])
     """
-    check_vector("ids", ids, torch.int64)
-    return (reference if native is None else native).distinct_nodes(ids, num_nodes)
+    cuda, reached = kernels_for(ids)
+    check_vector("ids", ids, torch.int64, reached=reached)
+    # Of torch's operations, on any device.
+    return (reference if native is None or cuda is not None else native).distinct_nodes(ids, num_nodes)
 
 
 def append_nodes(seeds: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
@@ -191,6 +199,8 @@ def append_nodes(seeds: Tensor, ids: Tensor, num_nodes: int) -> tuple[Tensor, Te
     >>> append_nodes(torch.tensor([4, 1]), torch.tensor([9, 1, 9]), 10)
     (tensor([4, 1, 9]), tensor([2, 1, 2], dtype=torch.int32))
     """
-    check_vector("seeds", seeds, torch.int64)
-    check_vector("ids", ids, torch.int64)
-    return (reference if native is None else native).append_nodes(seeds, ids, num_nodes)
+    cuda, reached = kernels_for(seeds)
+    check_vector("seeds", seeds, torch.int64, reached=reached)
+    check_vector("ids", ids, torch.int64, reached=reached)
+    # Of torch's operations, on any device.
+    return (reference if native is None or cuda is not None else native).append_nodes(seeds, ids, num_nodes)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from gnnscale.csc import CSC
-from gnnscale.ops import reference
-from gnnscale.ops._backend import native
+from gnnscale.ops import gpu_sampling, reference
+from gnnscale.ops._backend import kernels_for, native
 from gnnscale.ops._checks import check_tensor, check_vector, thread_count
 
 
@@ -65,9 +65,11 @@ def random_walks(csc: CSC, starts: Tensor, length: int, *, key: int, stop: float
         raise ValueError(f"length is {length}; give a number of steps, at least 0.")
     if not 0 <= stop <= 1:
         raise ValueError(f"stop is {stop}; a probability lies in [0, 1].")
-    out = torch.empty(starts.numel(), length + 1, dtype=torch.int64)
+    out = starts.new_empty(starts.numel(), length + 1)
     graph, key = (csc.indptr, csc.indices, csc.weight_sums), operator.index(key)
-    if native is None:
+    if (cuda := kernels_for(starts)[0]) is not None:
+        gpu_sampling.random_walks(cuda, *graph, starts, key, stop, out)
+    elif native is None:
         reference.random_walks(*graph, starts, key, stop, out)
     else:
         native.random_walks(*graph, starts, key, stop, out, thread_count(num_threads))
@@ -122,7 +124,9 @@ def walk_ends(csc: CSC, starts: Tensor, *, key: int, stop: float, num_threads: i
         raise ValueError(f"stop is {stop}; it has to be more than 0 and at most 1, or walks never end.")
     out = torch.empty_like(starts)
     graph, key = (csc.indptr, csc.indices, csc.weight_sums), operator.index(key)
-    if native is None:
+    if (cuda := kernels_for(starts)[0]) is not None:
+        gpu_sampling.walk_ends(cuda, *graph, starts, key, stop, out)
+    elif native is None:
         reference.walk_ends(*graph, starts, key, stop, out)
     else:
         native.walk_ends(*graph, starts, key, stop, out, thread_count(num_threads))
@@ -167,23 +171,25 @@ def top_visits(
     >>> top_visits(torch.tensor([[5, 2, 5, 9, -1, 9]]), 1, key=0, own=torch.tensor([9]))
     (tensor([0, 1]), tensor([5]), tensor([2]))
     """
-    check_tensor("visited", visited, torch.int64)
+    cuda, reached = kernels_for(visited)
+    check_tensor("visited", visited, torch.int64, reached=reached)
     if visited.dim() != 2:
         raise ValueError(f"visited must have two dimensions; its shape is {tuple(visited.shape)}.")
     if own is not None:
-        check_vector("own", own, torch.int64)
+        check_vector("own", own, torch.int64, reached=reached)
         if len(own) != len(visited):
             raise ValueError(f"own holds {len(own)} nodes and visited {len(visited)} rows; give one for each row.")
     limit, key = operator.index(limit), operator.index(key)
     if limit < -1:
         raise ValueError(f"limit is {limit}; give a number of nodes, or -1 for all of them.")
-    if native is None:
+    # Of torch's operations, on any device.
+    if native is None or cuda is not None:
         return reference.top_visits(visited, own, limit, key)
     return native.top_visits(visited, own, limit, key, thread_count(num_threads))
 
 
 def _check_starts(csc: CSC, starts: Tensor) -> None:
-    check_vector("starts", starts, torch.int64)
+    check_vector("starts", starts, torch.int64, reached=kernels_for(starts)[1])
     if starts.numel():
         low, high = (int(bound) for bound in starts.aminmax())
         if low < 0 or high >= csc.num_nodes:

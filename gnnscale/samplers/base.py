@@ -101,6 +101,10 @@ class Sample:
             return self
         return self.moved(lambda values: values.to(device, non_blocking=True))
 
+    def named_here(self) -> Sample:
+        """The same with ids of nodes on the CPU, where a batch has them."""
+        return self if self.nodes.device.type == "cpu" else replace(self, nodes=self.nodes.cpu())
+
     def moved(self, move: Callable[[Tensor], Tensor]) -> Sample:
         """The same with adjacencies and loss weights where ``move`` puts them."""
         weight = None if self.loss_weight is None else move(self.loss_weight)
@@ -153,8 +157,8 @@ class Sampler:
     prepared_by: int | None = None
     """The number of the loader that the sampler was prepared by last."""
 
-    draws_on_gpu: bool = False
-    """Whether :meth:`draw_on_gpu` is there, for the loader's ``graph_placement``."""
+    draws_on_gpu: ClassVar[bool] = False
+    """Whether :meth:`draw` also takes a graph on a GPU, for the loader's ``graph_placement``."""
 
     num_threads: int = 1
     """Threads that one draw may use; the loader decides, and the result does not depend on it."""
@@ -171,13 +175,6 @@ class Sampler:
         batch_size : int
             Seeds a batch.
         """
-
-    def draw_on_gpu(self, csc: CSC, indptr: Tensor, indices: Tensor, seeds: Tensor, key: int) -> Sample:
-        """As :meth:`draw`, by the GPU that ``seeds`` are on, which reaches these arrays of the graph.
-
-        The sample is the same; its edges are on the GPU, and its nodes on the CPU.
-        """
-        raise NotImplementedError(f"{type(self).__name__} draws on the CPU alone")
 
     def parameters(self) -> list[nn.Parameter]:
         """Parameters that are trained together with the model's; most samplers have none."""
@@ -210,9 +207,10 @@ class Sampler:
         Parameters
         ----------
         csc : CSC
-            The graph.
+            The graph; with ``draws_on_gpu``, it may be one for a GPU (:meth:`CSC.on`), which then draws the same
+            sample there.
         seeds : Tensor
-            One element of :meth:`batches`.
+            One element of :meth:`batches`, on the CPU.
         key : int
             The batch's random key, a function of (seed, epoch, batch number).
         """

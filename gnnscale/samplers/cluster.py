@@ -14,6 +14,7 @@ from gnnscale.adjacency import Adjacency
 from gnnscale.checks import check_num_layers
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
+from gnnscale.ops.layerwise import row_sums
 from gnnscale.samplers.base import Sample, Sampler, split
 from gnnscale.samplers.edges import induced
 from gnnscale.samplers.partition import check_partition, partition
@@ -36,6 +37,7 @@ class PartitionSampler(Sampler):
     them together fit into ``kept_bytes``.
     """
 
+    draws_on_gpu = True
     default_batch_size = 10
 
     kept_bytes: int = 2**30
@@ -47,6 +49,7 @@ class PartitionSampler(Sampler):
         self._prepared_for: CSC | None = None
         self._repeats = False
         self._kept: dict[tuple[int, ...], Sample] = {}
+        self._kept_for: CSC | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": {}}
@@ -86,12 +89,14 @@ class PartitionSampler(Sampler):
         raise NotImplementedError(f"{type(self).__name__} has to implement draw_members(csc, members)")
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        if not self._repeats or csc is not self._prepared_for:
-            return self.draw_members(csc, self.members(seeds))
+        if not self._repeats or csc.source is not self._prepared_for:
+            return self.draw_members(csc, self.members(seeds).to(csc.device))
+        if self._kept_for is not csc:
+            self._kept, self._kept_for = {}, csc
         kept, parts = self._kept, tuple(seeds.tolist())
         sample = kept.get(parts)
         if sample is None:
-            sample = self.draw_members(csc, self.members(seeds))
+            sample = self.draw_members(csc, self.members(seeds).to(csc.device))
             with _keeping:
                 if sum(map(_bytes_of, kept.values())) + _bytes_of(sample) <= self.kept_bytes:
                     kept[parts] = sample
@@ -186,5 +191,4 @@ def inside_degree(csc: CSC, hop: Hop) -> Tensor:
     counts = hop.indptr.diff()
     if csc.weight is None:
         return counts.float()
-    destinations = torch.repeat_interleave(torch.arange(counts.numel()), counts.long())
-    return torch.zeros(counts.numel()).index_add_(0, destinations, csc.weight[hop.positions])
+    return row_sums(hop.indptr, csc.take(csc.weight, hop.positions))

@@ -79,7 +79,7 @@ class GraphFMSampler(GASSampler):
     def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         nodes, _ = in_edges(csc, members, self.num_threads)
         hop, num_own = induced(csc, nodes, self.num_threads), members.numel()
-        into_batch = torch.arange(hop.indices.numel()) < hop.indptr[num_own]
+        into_batch = torch.arange(hop.indices.numel(), device=nodes.device) < hop.indptr[num_own]
         hop = select(hop, into_batch | (hop.indices < num_own))
         adjacencies, halo = halo_adjacencies(csc, nodes, hop, num_own)
         return GraphFMSample(nodes, adjacencies, repeats=True, halo=halo, beta=self.beta)

@@ -58,6 +58,7 @@ class LaborSampler(Sampler):
     True
     """
 
+    draws_on_gpu = True
     default_batch_size = 512
     default_per_layer = 10
 
@@ -84,7 +85,7 @@ class LaborSampler(Sampler):
         drawn = sample_labor(
             csc.indptr,
             csc.indices,
-            seeds,
+            seeds.to(csc.device),
             self.fanouts[::-1],
             key=key,
             iterations=self.importance_sampling,

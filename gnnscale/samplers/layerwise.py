@@ -77,10 +77,11 @@ class LayerwiseSampler(Sampler):
     def _scales(self, csc: CSC) -> Scales:
         """What :func:`squared_columns` takes, computed once a graph."""
         known = self._scales_of
-        if known is None or known[0] is not csc:
+        if known is None or known[0] is not csc.source:
             # At once, because several threads may draw from a graph that was not prepared.
-            known = self._scales_of = (csc, squared_scales(csc, self.norm))
-        return known[1]
+            known = self._scales_of = (csc.source, squared_scales(csc.source, self.norm))
+        rows, columns = (scale if scale is None else csc.beside(scale) for scale in known[1])
+        return rows, columns
 
     def __repr__(self) -> str:
         shown = [f"sizes={self.sizes}", *self._options()]
@@ -97,7 +98,7 @@ class LayerwiseSampler(Sampler):
         raise NotImplementedError(f"{type(self).__name__} has to implement draw_layer(csc, destinations, size, key)")
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        layers = draw_outwards(partial(self.draw_layer, csc), seeds, self.sizes, key)
+        layers = draw_outwards(partial(self.draw_layer, csc), seeds.to(csc.device), self.sizes, key)
         return Sample(layers[-1].nodes, as_adjacencies(csc, layers), all_train=True)
 
 
@@ -139,6 +140,8 @@ class FastGCNSampler(LayerwiseSampler):
     True
     """
 
+    draws_on_gpu = True
+
     def __init__(self, sizes: Sequence[int], *, norm: str = "sym") -> None:
         super().__init__(sizes, norm)
         self._prepared: tuple[CSC, Tensor, Tensor, Tensor] | None = None
@@ -149,6 +152,9 @@ class FastGCNSampler(LayerwiseSampler):
     def _probabilities(self, csc: CSC) -> tuple[Tensor, Tensor, Tensor]:
         """p of all nodes and its cumulative sums, float64, and the guide to these, computed once a graph."""
         prepared = self._prepared
+        if csc.host is not None:
+            probability, cumulative, guide = map(csc.beside, self._probabilities(csc.host))
+            return probability, cumulative, guide
         if prepared is None or prepared[0] is not csc:
             sources, sums = squared_columns(csc, csc.nodes, squared_scales(csc, self.norm), self.num_threads)
             columns = torch.zeros(csc.num_nodes, dtype=sums.dtype).index_copy_(0, sources, sums)
@@ -214,6 +220,8 @@ class LADIESSampler(LayerwiseSampler):
     >>> len(batch.input_nodes) <= 64 + 50 + 100
     True
     """
+
+    draws_on_gpu = True
 
     def __init__(self, sizes: Sequence[int], *, debias: bool = False, norm: str = "sym") -> None:
         super().__init__(sizes, norm)
@@ -300,7 +308,7 @@ def full_rows(csc: CSC, destinations: Tensor, layer: DrawnLayer) -> Tensor:
 
     A row whose drawn edges all weigh nothing gets nothing.
     """
-    weight = None if csc.weight is None else csc.weight[layer.hop.positions]
+    weight = None if csc.weight is None else csc.take(csc.weight, layer.hop.positions)
     return fill_rows(layer.hop.indptr, layer.importance, csc.degree[destinations], weight=weight)
 
 

@@ -126,7 +126,8 @@ class LMCSampler(PartitionSampler):
     def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         num_own = members.numel()
         nodes, _ = in_edges(csc, members, self.num_threads)
-        reached, _, _ = sample_neighbors(*self._out_edges, members, [-1], key=0, num_threads=self.num_threads)
+        indptr, indices = map(csc.beside, self._out_edges)
+        reached, _, _ = sample_neighbors(indptr, indices, members, [-1], key=0, num_threads=self.num_threads)
         nodes, _ = append_nodes(nodes, reached, csc.num_nodes)
         hop = induced(csc, nodes, self.num_threads)
         adjacencies, halo = halo_adjacencies(csc, nodes, hop, num_own)

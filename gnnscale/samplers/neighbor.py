@@ -51,6 +51,7 @@ class NeighborSampler(Sampler):
     NeighborSampler(fanouts=[10, 5], replace=True, by_weight=True)
     """
 
+    draws_on_gpu = True
     default_batch_size = 512
     default_per_layer = 10
 
@@ -59,7 +60,6 @@ class NeighborSampler(Sampler):
         self.replace = check_flag("replace", replace)
         self.by_weight = check_flag("by_weight", by_weight)
         self.num_layers = len(self.fanouts)
-        self.draws_on_gpu = not self.by_weight
 
     def __repr__(self) -> str:
         options = [f", {name}=True" for name in ("replace", "by_weight") if getattr(self, name)]
@@ -70,7 +70,7 @@ class NeighborSampler(Sampler):
         drawn = sample_neighbors(
             csc.indptr,
             csc.indices,
-            seeds,
+            seeds.to(csc.device),
             self.fanouts[::-1],
             key=key,
             replace=self.replace,
@@ -78,11 +78,6 @@ class NeighborSampler(Sampler):
             num_threads=self.num_threads,
         )
         return as_sample(csc, *drawn)
-
-    def draw_on_gpu(self, csc: CSC, indptr: Tensor, indices: Tensor, seeds: Tensor, key: int) -> Sample:
-        fanouts = self.fanouts[::-1]
-        nodes, hops, importance = sample_neighbors(indptr, indices, seeds, fanouts, key=key, replace=self.replace)
-        return as_sample(csc, nodes.cpu(), hops, importance)
 
 
 def as_sample(csc: CSC, nodes: Tensor, hops: list[Hop], importance: list[Tensor | None]) -> Sample:

@@ -23,6 +23,7 @@ class WalkSampler(Sampler):
     Subclasses say which nodes those are, in :meth:`visited`.
     """
 
+    draws_on_gpu = True
     default_batch_size = 512
     default_per_layer = 10
     estimate = "replaced"
@@ -40,7 +41,7 @@ class WalkSampler(Sampler):
         raise NotImplementedError
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        nodes = seeds.long()
+        nodes = seeds.long().to(csc.device)
         adjacencies = []
         for number, limit in enumerate(reversed(self.num_neighbors)):
             visited = self.visited(csc, nodes, key_of(key, number, 0))
@@ -48,7 +49,7 @@ class WalkSampler(Sampler):
                 visited, limit, key=key_of(key, number, 1), own=nodes, num_threads=self.num_threads
             )
             rows = rows_of(indptr)
-            total = torch.zeros(nodes.numel()).index_add_(0, rows, counts.float())
+            total = csc.degree.new_zeros(nodes.numel()).index_add_(0, rows, counts.float())
             nodes, indices = append_nodes(nodes, found, csc.num_nodes)
             hop = Hop(indptr.int(), indices, torch.full_like(found, -1))
             degree = (csc.degree[nodes] > (0 if csc.loops is None else csc.loops[nodes])).float()
@@ -213,7 +214,8 @@ def ppr_shares(csc: CSC, starts: Tensor, *, num_walks: int, stop: float, key: in
 
 def rows_of(indptr: Tensor) -> Tensor:
     """The row of each element of a CSR structure, int64."""
-    return torch.arange(indptr.numel() - 1).repeat_interleave(indptr.diff(), output_size=int(indptr[-1]))
+    rows = torch.arange(indptr.numel() - 1, device=indptr.device)
+    return rows.repeat_interleave(indptr.diff(), output_size=int(indptr[-1]))
 
 
 def check_teleport(stop: float) -> float:

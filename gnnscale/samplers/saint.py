@@ -17,7 +17,6 @@ from gnnscale.adjacency import Adjacency
 from gnnscale.blocks import to_blocks
 from gnnscale.checks import check_count, check_num_layers
 from gnnscale.csc import CSC
-from gnnscale.ops import gather_rows
 from gnnscale.ops.random import key_of
 from gnnscale.ops.subgraph import distinct_nodes
 from gnnscale.ops.walks import random_walks
@@ -90,6 +89,7 @@ class SAINTSampler(Sampler):
     True
     """
 
+    draws_on_gpu = True
     default_batch_size = 2000
 
     def __init__(
@@ -187,14 +187,15 @@ class SAINTSampler(Sampler):
             visited = random_walks(csc, seeds, self.walk_length, key=key, num_threads=self.num_threads)
             return distinct_nodes(visited.view(-1), csc.num_nodes)
         if self.mode == "edge":
-            seeds = torch.cat([csc.indices[seeds].long(), torch.searchsorted(csc.indptr, seeds, right=True) - 1])
+            sources = csc.take(csc.indices, seeds).long()
+            seeds = torch.cat([sources, torch.searchsorted(csc.indptr, seeds, right=True) - 1])
         return distinct_nodes(seeds, csc.num_nodes)
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        nodes = self._members(csc, seeds, key)
+        nodes = self._members(csc, seeds.to(csc.device), key)
         hop = induced(csc, nodes, self.num_threads)
-        importance = gather_rows(self._importance, hop.positions, num_threads=self.num_threads)
-        loss_weight = gather_rows(self._loss_weight, nodes, num_threads=self.num_threads)
+        importance = csc.take(csc.beside(self._importance), hop.positions, self.num_threads)
+        loss_weight = csc.take(csc.beside(self._loss_weight), nodes, self.num_threads)
         adjacency = Adjacency(hop, nodes.numel(), csc, nodes, importance=importance)
         return Sample(nodes, [adjacency], repeats=True, loss_weight=loss_weight)
 

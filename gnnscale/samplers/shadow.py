@@ -22,6 +22,7 @@ from gnnscale.samplers.pinsage import check_teleport, rows_of
 class ScopeSampler(Sampler):
     """A sampler that gives each root a subgraph; subclasses choose its nodes in :meth:`scope`."""
 
+    draws_on_gpu = True
     default_batch_size = 128
     estimate = "subgraph"
 
@@ -33,7 +34,7 @@ class ScopeSampler(Sampler):
         raise NotImplementedError
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        owners, nodes = self.scope(csc, seeds.long(), key)
+        owners, nodes = self.scope(csc, seeds.long().to(csc.device), key)
         hop = self._edges(csc, owners, nodes)
         degree = inside_degree(csc, hop)
         num_roots = seeds.numel()
@@ -47,7 +48,8 @@ class ScopeSampler(Sampler):
         union, member = nodes.unique(return_inverse=True)
         inside = induced(csc, union, self.num_threads)
         starts, counts = inside.indptr.long()[member], inside.indptr.diff().long()[member]
-        edges, rows = ranges(starts, counts), torch.arange(nodes.numel()).repeat_interleave(counts)
+        edges = ranges(starts, counts)
+        rows = torch.arange(nodes.numel(), device=nodes.device).repeat_interleave(counts, output_size=edges.numel())
         known, order = (owners * union.numel() + member).sort()
         wanted = owners[rows] * union.numel() + inside.indices[edges]
         place = torch.searchsorted(known, wanted).clamp(max=known.numel() - 1)
@@ -105,7 +107,7 @@ class ShaDowSampler(ScopeSampler):
 
     def scope(self, csc: CSC, roots: Tensor, key: int) -> tuple[Tensor, Tensor]:
         # Members are numbered owner · N + node, so that one list holds all subgraphs.
-        members = torch.arange(roots.numel()) * csc.num_nodes + roots
+        members = torch.arange(roots.numel(), device=roots.device) * csc.num_nodes + roots
         state, reached = torch.tensor(as_signed(key)), 0
         for _ in range(self.depth):
             new = members[reached:]
@@ -113,7 +115,7 @@ class ShaDowSampler(ScopeSampler):
             starts = csc.indptr[nodes]
             states = fold(fold(state, roots[owners]), nodes)
             counts, edges = draw_positions(starts, csc.indptr[nodes + 1] - starts, states, self.num_neighbors, False)
-            found = owners.repeat_interleave(counts) * csc.num_nodes + csc.indices[edges]
+            found = owners.repeat_interleave(counts) * csc.num_nodes + csc.take(csc.indices, edges)
             reached = members.numel()
             members, _ = append_nodes(members, found, roots.numel() * csc.num_nodes)
         return members // csc.num_nodes, members % csc.num_nodes
@@ -168,4 +170,5 @@ class ShaDowPPRSampler(ScopeSampler):
         indptr, nodes, _ = top_visits(
             ends, self.num_neighbors, key=key_of(key, 1), own=roots, num_threads=self.num_threads
         )
-        return torch.cat([torch.arange(roots.numel()), rows_of(indptr)]), torch.cat([roots, nodes])
+        owners = torch.arange(roots.numel(), device=roots.device)
+        return torch.cat([owners, rows_of(indptr)]), torch.cat([roots, nodes])

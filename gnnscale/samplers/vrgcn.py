@@ -292,6 +292,10 @@ class ControlledSample(Sample):
         nodes = torch.cat([self.nodes, *(nodes for nodes, _ in self.neighborhoods)]).unique()
         return nodes.numel(), self.num_edges(num_layers)
 
+    def named_here(self) -> ControlledSample:
+        here = [(nodes.cpu(), adjacency) for nodes, adjacency in self.neighborhoods]
+        return replace(cast(ControlledSample, super().named_here()), neighborhoods=here)
+
     def moved(self, move: Callable[[Tensor], Tensor]) -> ControlledSample:
         return replace(
             cast(ControlledSample, super().moved(move)),

@@ -48,4 +48,23 @@ void launch(const Kernel& kernel, int64_t warps, Stream) {
 
 #endif
 
+// A lane each: work(i) for i below `size`.
+template <class Work>
+struct Each {
+    Work work;
+    int64_t size;
+
+    DEVICE void operator()(int64_t warp) const {
+        each_lane([&](int lane) {
+            const int64_t i = warp * kLanes + lane;
+            if (i < size) work(i);
+        });
+    }
+};
+
+template <class Work>
+void for_each(const Work& work, int64_t size, Stream stream) {
+    launch(Each<Work>{work, size}, (size + kLanes - 1) / kLanes, stream);
+}
+
 }  // namespace gnnscale::gpu

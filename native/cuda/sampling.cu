@@ -5,25 +5,6 @@
 namespace gnnscale::gpu {
 namespace {
 
-// A lane each; work(i) for i below `size`.
-template <class Work>
-struct Each {
-    Work work;
-    int64_t size;
-
-    DEVICE void operator()(int64_t warp) const {
-        each_lane([&](int lane) {
-            const int64_t i = warp * kLanes + lane;
-            if (i < size) work(i);
-        });
-    }
-};
-
-template <class Work>
-void for_each(const Work& work, int64_t size, Stream stream) {
-    launch(Each<Work>{work, size}, (size + kLanes - 1) / kLanes, stream);
-}
-
 DEVICE int64_t drawn_of(const Draw& draw, int64_t degree) {
     if (draw.fanout < 0 || (!draw.replace && degree < draw.fanout)) return degree;
     return degree > 0 ? draw.fanout : 0;

@@ -132,9 +132,10 @@ T read(const T* place) {
 #endif
 
 // Each lane's number becomes the sum over its group: lanes in succession, as many as a power of two says.
-DEVICE void add_up(PerLane<float>& values, int group) {
+template <class T>
+DEVICE void add_up(PerLane<T>& values, int group) {
     for (int mask = group / 2; mask > 0; mask /= 2) {
-        PerLane<float> others = exchanged(values, mask);
+        PerLane<T> others = exchanged(values, mask);
         each_lane([&](int lane) { values[lane] += others[lane]; });
     }
 }

@@ -393,6 +393,16 @@ WRITTEN = {
     "draw_edges": {7, 8},
     "find_new": {4, 5, 6},
     "number_new": {3, 4, 5},
+    "mark_below": {5},
+    "mark_members": {4},
+    "labor_roots": {4},
+    "row_weight_sums": {3},
+    "draw_by_weight": {8, 9},
+    "segment_sums": {3},
+    "cumulative_sums": {1, 2},
+    "random_walks": {6},
+    "walk_ends": {6},
+    "take": {2},
 }
 
 

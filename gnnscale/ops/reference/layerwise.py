@@ -60,9 +60,11 @@ def draw_with_replacement(
 ) -> tuple[Tensor, Tensor]:
     """See ``native/include/layerwise.h``; a guide makes no difference."""
     if not len(cumulative) or not cumulative[-1] > 0:
-        return torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    total = cumulative[-1]
-    points = uniform(fold(torch.tensor(as_signed(key)), torch.arange(size))) * total
+        none = torch.empty(0, dtype=torch.int64, device=cumulative.device)
+        return none, none
+    total = cumulative[-1:]
+    state = torch.tensor(as_signed(key))
+    points = uniform(fold(state, torch.arange(size, device=cumulative.device))) * total
     last = int(torch.searchsorted(cumulative, total))
     draws = torch.searchsorted(cumulative, points, right=True).clamp(max=last)
     distinct, counts = draws.unique(return_counts=True)

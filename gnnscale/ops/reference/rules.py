@@ -91,20 +91,26 @@ def _of_similar_length(degrees: Tensor) -> list[Tensor]:
 def _by_priority(rows: Rows, weight: Tensor, fanout: int, state: Tensor) -> Drawn:
     positions = ranges(rows.starts, rows.degrees)
     row = torch.arange(len(rows.nodes)).repeat_interleave(rows.degrees)
-    weights = weight[positions].double()
+    counts, kept, importance = priority_cut(rows.degrees, row, positions, weight[positions].double(), fanout, state)
+    return counts, positions[kept], importance
+
+
+def priority_cut(
+    degrees: Tensor, row: Tensor, positions: Tensor, weights: Tensor, fanout: int, state: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Choose the edges of highest priority: how many of each row, which, and their importance; on any device."""
     priority = weights / (1 - uniform(fold(state, positions)))
     # Row by row, the largest first, of equal ones the earlier.
     order = (-priority).argsort(stable=True)
     order = order[row[order].argsort(stable=True)]
-    rank = torch.arange(len(row)) - (rows.degrees.cumsum(0) - rows.degrees).repeat_interleave(rows.degrees)
+    rank = torch.arange(len(row), device=row.device) - (degrees.cumsum(0) - degrees)[row]
     following = order[rank == fanout]
-    threshold = torch.zeros(len(rows.nodes), dtype=torch.float64)
-    threshold[row[following]] = priority[following]
+    threshold = weights.new_zeros(len(degrees)).index_copy_(0, row[following], priority[following])
     keep = torch.zeros_like(row, dtype=torch.bool)
     keep[order[rank < fanout]] = True
-    keep &= weights > 0
-    counts = torch.bincount(row[keep], minlength=len(rows.nodes))
-    return counts, positions[keep], (threshold[row[keep]] / weights[keep]).clamp(min=1).float()
+    kept = (keep & (weights > 0)).nonzero()[:, 0]
+    counts = torch.bincount(row[kept], minlength=len(degrees))
+    return counts, kept, (threshold[row[kept]] / weights[kept]).clamp(min=1).float()
 
 
 def labor(key: int, indices: Tensor, iterations: int, shared: bool) -> Rule:

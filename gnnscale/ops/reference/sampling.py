@@ -13,7 +13,8 @@ Drawn = tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]
 def in_order_of_appearance(ids: Tensor) -> Tensor:
     """Give the distinct ids, by where each stands first."""
     distinct, inverse = ids.unique(return_inverse=True)
-    first = torch.full_like(distinct, len(ids)).scatter_reduce_(0, inverse, torch.arange(len(ids)), "amin")
+    numbers = torch.arange(len(ids), device=ids.device)
+    first = torch.full_like(distinct, len(ids)).scatter_reduce_(0, inverse, numbers, "amin")
     return distinct[first.argsort()]
 
 

@@ -49,7 +49,7 @@ def top_visits(visited: Tensor, own: Tensor | None, limit: int, key: int) -> tup
         order = scores.argsort(descending=True, stable=True)
         order = order[rows[order].argsort(stable=True)]
         of_row = torch.bincount(rows, minlength=len(visited))
-        ranks = torch.arange(len(rows)) - (of_row.cumsum(0) - of_row)[rows]
+        ranks = torch.arange(len(rows), device=rows.device) - (of_row.cumsum(0) - of_row)[rows]
         kept = order[ranks < limit].sort().values
         rows, nodes, counts = rows[kept], nodes[kept], counts[kept]
     of_row = torch.bincount(rows, minlength=len(visited))
