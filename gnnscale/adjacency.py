@@ -262,7 +262,7 @@ class Adjacency:
         dropout: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Attention over the in-edges and the own row; :meth:`gnnscale.layer.Layer.attend` has the formula."""
-        x, source_scores, target_scores = map(_single, (x, source_scores, target_scores))
+        source_scores, target_scores = _single(source_scores), _single(target_scores)
         return attend(
             self.hop.indptr,
             self.hop.indices,
@@ -271,44 +271,43 @@ class Adjacency:
             target_scores,
             negative_slope=negative_slope,
             own_row=True,
-            log_multiplicity=_like(self._log_multiplicity, x),
-            mask=_mask(dropout, x, len(self.hop.indices) + self.num_dst, source_scores.shape[1]),
+            log_multiplicity=_like(self._log_multiplicity, source_scores),
+            mask=_mask(dropout, source_scores, len(self.hop.indices) + self.num_dst, source_scores.shape[1]),
             transposed=self.transposed if _wants_gradient(x, source_scores, target_scores) else None,
         )
 
     def attend_edges(self, scores: Tensor, x: Tensor, *, dropout: Callable[[Tensor], Tensor]) -> Tensor:
         """Attention over the in-edges alone; :meth:`gnnscale.layer.Layer.attend_edges` has the formula."""
-        scores, x = _single(scores), _single(x)
+        scores = _single(scores)
         multiplicity, _ = self.normalised("sum")
         return attend_edges(
             self.hop.indptr,
             self.hop.indices,
             x,
             scores,
-            log_multiplicity=None if multiplicity is None else multiplicity.log().to(x.dtype),
-            mask=_mask(dropout, x, *scores.shape),
+            log_multiplicity=None if multiplicity is None else multiplicity.log().to(scores.dtype),
+            mask=_mask(dropout, scores, *scores.shape),
             transposed=self.transposed if _wants_gradient(x, scores) else None,
         )
 
     def reduce(self, x: Tensor, reduction: str) -> Tensor:
         """The largest or smallest of each destination's drawn rows, column by column; zeros where none was drawn."""
-        x = _single(x)
         transposed = self.transposed if x.requires_grad else None
         return extremes(self.hop.indptr, self.hop.indices, x, largest=reduction == "max", transposed=transposed)
 
 
 def _single(values: Tensor) -> Tensor:
-    """Rows of mixed precision in float32, in which softmaxes and extremes are computed."""
+    """Scores of mixed precision in float32, in which softmaxes are computed."""
     return values.float() if values.dtype == torch.bfloat16 else values
 
 
-def _like(values: Tensor | None, x: Tensor) -> Tensor | None:
-    return None if values is None else values.to(x.dtype)
+def _like(values: Tensor | None, scores: Tensor) -> Tensor | None:
+    return None if values is None else values.to(scores.dtype)
 
 
-def _mask(dropout: Callable[[Tensor], Tensor], x: Tensor, num_edges: int, heads: int) -> Tensor | None:
+def _mask(dropout: Callable[[Tensor], Tensor], scores: Tensor, num_edges: int, heads: int) -> Tensor | None:
     """What attention weights of shape (num_edges, heads) are multiplied by; None where nothing is dropped."""
-    ones = x.new_ones(()).expand(num_edges, heads)
+    ones = scores.new_ones(()).expand(num_edges, heads)
     mask = dropout(ones)
     return None if mask is ones else mask
 

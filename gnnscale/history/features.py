@@ -8,7 +8,8 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ from torch import Tensor
 
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.files import in_place_of
+from gnnscale.history.kernels import Hot
 from gnnscale.history.mapped import MappedMemory
 from gnnscale.history.memory import Table, as_dtype, dtype_name
 from gnnscale.history.placement import HEADER, check_fits, check_placement
-from gnnscale.history.transfers import check_ids, transfers_for
+from gnnscale.history.transfers import TorchTransfers, check_ids, transfers_for
 
 _PLACEMENTS = ("host", "pinned", "device", "file")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -82,7 +84,7 @@ def _put(rows: Tensor, positions: Tensor, values: Tensor) -> None:
     if rows.device.type == "cpu":
         rows.numpy()[positions.numpy()] = values.numpy()  # in this thread, for the same reason as `_begin`
     else:
-        rows.index_copy_(0, positions, values)
+        rows.index_copy_(0, positions.to(rows.device, non_blocking=True), values)  # on the stream that waits
 
 
 @dataclass(frozen=True)
@@ -256,11 +258,15 @@ class FeatureStore:
         self.dtype, self.width, self.cache_rows = table.dtype, table.width, 0
         self.num_threads = num_threads or torch.get_num_threads()
         self._cache: _Cache | None = None
-        self._rows = self._hits = 0
+        self._rows = self._hits = self._hits_there = 0
         self._start()
         scores = _check_hot(hot, cache_rows, len(self))
         self.cache_rows = min(cache_rows, len(self))
-        self._accesses = torch.zeros(len(self), dtype=torch.int32) if hot == "access" else None
+        # A GPU's kernels that reach the rows look for copies as well, and count where they are.
+        place = self.device if self._by_kernels else _CPU
+        with self._beside():
+            self._accesses = torch.zeros(len(self), dtype=torch.int32, device=place) if hot == "access" else None
+            self._hot = self._none_hot() if self._by_kernels and cache_rows else None
         if scores is not None and cache_rows:
             self._keep(scores)
 
@@ -269,6 +275,7 @@ class FeatureStore:
         self._process, self._lock = os.getpid(), threading.Lock()
         self._transfers, self._view_of = transfers_for(self.device, self.placement, self.num_threads)
         self._view = self._view_of(self._table)
+        self._by_kernels = isinstance(self._transfers, TorchTransfers) and self._transfers.reaches(self._table)
         self._stop = weakref.finalize(self, self._transfers.close)
 
     @property
@@ -291,7 +298,8 @@ class FeatureStore:
         Parameters
         ----------
         ids : Tensor
-            Shape (n,), integer.
+            Shape (n,), integer. With ``placement="device"`` or ``"pinned"`` and gnnscale's kernels, one of them reads
+            all rows, copies or not, and ids on the GPU stay there, so that the host waits for nothing.
 
         Returns
         -------
@@ -301,12 +309,17 @@ class FeatureStore:
         Raises
         ------
         IndexError
-            If an id is no row.
+            If an id is no row; one that stays on the GPU is not looked at.
         """
         if os.getpid() != self._process:
             # What is only read needs no order between processes: a forked one goes on with transfers of its own.
             self._stop.detach()
             self._start()
+        if self._by_kernels:
+            with self._lock:  # so that a row and its hit are counted together
+                pull, _ = self._begin(ids)
+                self._rows += ids.numel()
+            return pull
         ids = ids.to("cpu", torch.int64).contiguous()
         pull, num_hits = self._begin(ids)
         with self._lock:
@@ -317,11 +330,13 @@ class FeatureStore:
         return pull
 
     def _begin(self, ids: Tensor) -> tuple[FeaturePull, int]:
-        """The pull, and how many of its rows are in the cache."""
+        """The pull, and how many of its rows are in the cache, where that is counted here."""
 
         def empty() -> Tensor:
             return torch.empty(len(ids), self.width, device=self.device)
 
+        if self._by_kernels:
+            return FeaturePull(self._transfers.pull(self._view, ids, 0, self._hot), [], empty), 0
         cache = self._cache
         if cache is None:
             # The transfers check the ids.
@@ -336,12 +351,12 @@ class FeatureStore:
             return FeaturePull(self._transfers.pull(cache.view, torch.from_numpy(slots), 0), [], empty), len(hits)
         if not len(hits):
             return FeaturePull(self._transfers.pull(self._view, ids, 0), [], empty), 0
-        cached = self._moved(hits), self._transfers.pull(cache.view, torch.from_numpy(slots[hits]), 0)
+        cached = self._sendable(hits), self._transfers.pull(cache.view, torch.from_numpy(slots[hits]), 0)
         if self.device.type == "cpu":
             # Any row in place of those that are cached: cheaper than putting all the others into their places.
             wanted = torch.from_numpy(np.where(is_hit, ids[misses[0]].item(), ids.numpy()))
             return FeaturePull(self._transfers.pull(self._view, wanted, 0), [cached], empty), len(hits)
-        missed = self._moved(misses), self._transfers.pull(self._view, ids[misses], 0)
+        missed = self._sendable(misses), self._transfers.pull(self._view, ids[misses], 0)
         return FeaturePull(None, [cached, missed], empty), len(hits)
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -368,8 +383,8 @@ class FeatureStore:
         """
         if self._accesses is None:
             raise ValueError("reads are not counted; make the store with hot='access'")
-        with self._lock:
-            scores = self._accesses.clone()
+        with self._lock, self._beside():
+            scores = self._accesses.to("cpu", copy=True)
         if self.cache_rows:
             self._keep(scores)
 
@@ -378,6 +393,10 @@ class FeatureStore:
         with self._lock:
             rows, hits = self._rows, self._hits
             self._rows = self._hits = 0
+            if self._hot is not None:  # whose count goes on, so that none is lost between a look and a reset
+                with self._beside():
+                    before, self._hits_there = self._hits_there, int(self._hot.hits)
+                hits += self._hits_there - before
         size = self.nbytes // max(len(self), 1)
         return FeatureTraffic(rows, hits, hits * size, (rows - hits) * size)
 
@@ -394,16 +413,31 @@ class FeatureStore:
         ids = scores.topk(self.cache_rows).indices.sort().values
         slots = np.full(len(self), -1, dtype=np.int32)
         slots[ids.numpy()] = np.arange(len(ids), dtype=np.int32)
+        # Pulls under way keep the copies that they began with.
+        with self._beside():
+            table = self._copied(ids)
+            if self._hot is None:
+                self._cache = _Cache(slots, table, self._view_of(table))
+            else:
+                self._hot = replace(self._hot, slots=torch.from_numpy(slots).to(self.device), copies=table)
+
+    def _none_hot(self) -> Hot:
+        slots = torch.full((len(self),), -1, dtype=torch.int32, device=self.device)
+        hits = torch.zeros(1, dtype=torch.int64, device=self.device)
+        return Hot(slots, self._copied(torch.empty(0, dtype=torch.int64)), hits, self._accesses)
+
+    def _copied(self, ids: Tensor) -> Table:
         ids = ids.to(self._table.rows.device)
         scales = None if self._table.scales is None else self._table.scales[ids].to(self.device)
-        table = Table(rows=self._table.rows[ids].to(self.device), scales=scales)
-        # Pulls under way keep the one that they began with.
-        self._cache = _Cache(slots, table, self._view_of(table))
+        return Table(rows=self._table.rows[ids].to(self.device), scales=scales)
 
-    def _moved(self, positions: np.ndarray) -> Tensor:
-        if self.device.type == "cpu":
-            return torch.from_numpy(positions)
-        return torch.from_numpy(positions).pin_memory().to(self.device, non_blocking=True)
+    def _beside(self) -> AbstractContextManager[Any]:
+        """Memory of a GPU that pulls read is made in their order: given back, it is theirs before it is another's."""
+        return self._transfers.beside() if isinstance(self._transfers, TorchTransfers) else nullcontext()
+
+    def _sendable(self, positions: np.ndarray) -> Tensor:
+        found = torch.from_numpy(positions)
+        return found if self.device.type == "cpu" else found.pin_memory()
 
     def __repr__(self) -> str:
         extra = "" if self.dtype == torch.float32 else f", dtype={dtype_name(self.dtype)!r}"

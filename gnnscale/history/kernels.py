@@ -5,6 +5,7 @@ Everything is put on the current stream, and nothing waits. Ids are not checked,
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,11 +15,34 @@ from gnnscale.history.memory import CODES, Table
 from gnnscale.ops.gpu import stream_of
 
 
-def read_rows(kernels: Any, table: Table, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+@dataclass(frozen=True)
+class Hot:
+    """Copies of a table's rows on the device, and what the kernels count there: nobody waits for a number.
+
+    Attributes
+    ----------
+    slots : Tensor
+        Shape (N,), int32: where the copy of each row of the table is, -1 if there is none.
+    copies : Table
+        Stored as the table's rows are.
+    hits : Tensor
+        Shape (1,), int64: how many rows were read from copies.
+    accesses : Tensor, optional
+        Shape (N,), int32: how often each row was read.
+    """
+
+    slots: Tensor
+    copies: Table
+    hits: Tensor
+    accesses: Tensor | None
+
+
+def read_rows(kernels: Any, table: Table, ids: Tensor, hot: Hot | None = None) -> tuple[Tensor, Tensor | None]:
     """Rows as float32, shape (n, width), and the steps at which they were written, where the table knows."""
+    near = 5 * (None,) if hot is None else (hot.slots, *_stored(hot.copies), hot.hits, hot.accesses)
     rows = torch.empty(len(ids), table.width, device=ids.device)
     steps = None if table.written is None else torch.empty(len(ids), dtype=torch.int32, device=ids.device)
-    kernels.read_rows(*_described(table), ids, rows, steps, stream_of(ids))
+    kernels.read_rows(*_described(table), *near, ids, rows, steps, stream_of(ids))
     return rows, steps
 
 
@@ -38,5 +62,10 @@ def write_rows(kernels: Any, table: Table, ids: Tensor, stored: Tensor, scales: 
     kernels.write_rows(*_described(table), ids, last, stored.view(torch.uint8), scales, step, stream_of(ids))
 
 
+def _stored(table: Table) -> tuple[Tensor, Tensor | None]:
+    return table.rows.view(torch.uint8), table.scales
+
+
 def _described(table: Table) -> tuple[Any, ...]:
-    return table.rows.view(torch.uint8), table.width, CODES[table.dtype], table.scales, table.written
+    rows, scales = _stored(table)
+    return rows, table.width, CODES[table.dtype], scales, table.written

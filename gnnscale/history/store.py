@@ -295,6 +295,7 @@ class HistoryStore:
             if layer == self._count():
                 check_fits(self.num_rows, [width], self.dtype, self.placement, path=self.path, device=self.device)
                 self._memory.add(width, layer)
+                self._view(layer)  # now, as the stream that makes it is this thread's
             have = self._table(layer).width
         if width != have:
             raise ValueError(
@@ -535,6 +536,7 @@ class HistoryStore:
                 if mine.written is not None and table.written is not None:
                     mine.written.copy_(table.written)
                 self._changes[layer] += 1
+            self._views.clear()  # the tables as they are now
             self.step = step
 
     def _clear(self, layers: Iterable[int]) -> None:

@@ -18,6 +18,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
@@ -150,8 +151,23 @@ class TorchTransfers:
             self._issue(place, write)
             self._bytes_pushed += ids.numel() * _row_bytes(table)
 
-    def pull(self, table: Table, ids: Tensor, step: int) -> TorchPull:
+    def view(self, table: Table) -> Table:
+        """The table, after what the caller's stream has been given so far: that is where it was made."""
+        with self._lane.after_caller():
+            return table
+
+    def reaches(self, table: Table) -> bool:
+        """Whether kernels of a GPU read the table."""
+        return self._kernels_for(table) is not None
+
+    def beside(self) -> AbstractContextManager[Any]:
+        """What is made inside, and given back at any time, comes in the order of the pulls."""
+        return self._lane.aside()
+
+    def pull(self, table: Table, ids: Tensor, step: int, hot: kernels.Hot | None = None) -> TorchPull:
         """Read rows; ``step`` is the one at which they will be used, to which their age is counted.
+
+        Where kernels read the table, ``hot`` may have copies of its rows, made :meth:`beside`.
 
         Raises
         ------
@@ -162,7 +178,7 @@ class TorchTransfers:
         module = self._kernels_for(table)
 
         def read_by_kernels() -> tuple[Tensor, Mark]:
-            rows, steps = kernels.read_rows(module, table, self._lane.move(ids, self._device))
+            rows, steps = kernels.read_rows(module, table, self._lane.move(ids, self._device), hot)
             if steps is not None:
                 self._ages_on(self._device).add(steps, step)
             return rows, self._lane.mark()
@@ -234,7 +250,7 @@ class TorchTransfers:
         if table.versions is not None and native is None:
             raise RuntimeError(f"Rows that processes share need the native operations. {backend_reason()}")
         if ids.device != _CPU and (table.rows.device != _CPU or self._kernels_for(table) is not None):
-            return ids.to(torch.int64, copy=True)
+            return ids.to(self._device, torch.int64, copy=True)
         ids = ids.to("cpu", torch.int64, copy=True)
         check_ids(ids, table.num_rows)
         return ids
@@ -323,7 +339,8 @@ def transfers_for(device: torch.device, placement: str, num_threads: int) -> tup
     """What reads and writes tables of a placement for a device, and how it wants to see a table."""
     if native is not None and device.type == "cpu" and placement != "device":
         return native.Transfers(num_threads), native_view
-    return TorchTransfers(device, num_threads, pinned=placement == "pinned"), lambda table: table
+    transfers = TorchTransfers(device, num_threads, pinned=placement == "pinned")
+    return transfers, transfers.view
 
 
 def _last_of_each(ids: Tensor) -> Tensor | None:

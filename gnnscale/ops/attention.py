@@ -18,6 +18,7 @@ from gnnscale.ops.sparse import (
     check_transposed,
     new_rows,
     plain,
+    sum_dtype,
     three,
     transpose_csr,
 )
@@ -53,17 +54,18 @@ def attend(
     indices : Tensor
         (num_edges,) int32 or int64, each in [0, num_src).
     x : Tensor
-        (num_src, H·D) float32 or float64: D columns a head, head after head.
+        (num_src, H·D) float32, float64 or bfloat16: D columns a head, head after head. All else is computed in float32
+        where it is bfloat16, and its result rounded.
     source : Tensor
-        (num_src, H), of the dtype of `x`.
+        (num_src, H), of the dtype of `x` (float32 for bfloat16 rows), as are all the others.
     target : Tensor
-        (num_dst, H), of the dtype of `x`.
+        (num_dst, H).
     negative_slope : float, default 0.2
         Of the LeakyReLU.
     own_row : bool, default False
         Whether each row has one more edge, from the column of its own number; num_dst is at most num_src then.
     log_multiplicity : Tensor, optional
-        (num_edges,), of the dtype of `x`: the logarithm of the number of edges that each one stands for, -inf for
+        (num_edges,): the logarithm of the number of edges that each one stands for, -inf for
         none; 0 where absent. No gradient flows into it.
     mask : Tensor, optional
         (num_edges, H), or (num_edges + num_dst, H) with `own_row`, whose edges come last: what the weights are
@@ -75,7 +77,7 @@ def attend(
     Returns
     -------
     Tensor
-        (num_dst, H·D); zero where a row has no edge.
+        (num_dst, H·D), of the dtype of `x`; zero where a row has no edge.
 
     Raises
     ------
@@ -116,12 +118,12 @@ def attend_edges(
     indptr, indices, x, log_multiplicity, mask, transposed
         As of `attend`.
     scores : Tensor
-        (num_edges, H), of the dtype of `x`.
+        (num_edges, H), of the dtype of `x` (float32 for bfloat16 rows).
 
     Returns
     -------
     Tensor
-        (num_dst, H·D); zero where a row has no edge.
+        (num_dst, H·D), of the dtype of `x`; zero where a row has no edge.
 
     Raises
     ------
@@ -172,8 +174,8 @@ def _check(
         raise TypeError(f"own_row must be True or False; got {type(own_row).__name__}.")
     check_structure(indptr, indices)
     check_tensors(x=x, source=source, target=target, scores=scores, log_multiplicity=log_multiplicity, mask=mask)
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
+    if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise TypeError(f"x must be float32, float64 or bfloat16; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
         raise ValueError(f"x must have two dimensions, (num_src, H * D); its shape is {tuple(x.shape)}.")
     if own_row and scores is not None:
@@ -195,8 +197,8 @@ def _check(
     for name, value, shape in wanted:
         if value is None:
             continue
-        if value.dtype != x.dtype:
-            raise TypeError(f"{name} is {value.dtype} and x is {x.dtype}; give both the same dtype.")
+        if value.dtype != sum_dtype(x):
+            raise TypeError(f"{name} is {value.dtype} and x is {x.dtype}; {name} has to be {sum_dtype(x)}.")
         if value.shape != shape:
             raise ValueError(f"{name} has shape {tuple(value.shape)}; here it has to be {shape}.")
     if not heads or x.shape[1] % heads:
@@ -226,6 +228,10 @@ def _attend(
     if (cuda := _kernels(x)) is not None:
         inputs: Any = (indptr, indices, *values, _heads(source, scores), negative_slope, own_row, training)
         return gpu.attend(cuda, *inputs)
+    if x.dtype == torch.bfloat16:  # which nothing below reads
+        rest: Any = (*values[1:], indptr_t, indices_t, permutation, negative_slope, own_row, training)
+        out, log_sum, share, positive = _attend(indptr, indices, x.float(), *rest)
+        return out.to(x.dtype), log_sum, share, positive.to(x.dtype)
     if native is None or x.device.type != "cpu":
         arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, training)
         return reference.attend(*arguments)
@@ -271,6 +277,11 @@ def _gradients(
         transposed = indptr_t, indices_t, permutation
         inputs: Any = (*values, _heads(source, scores), negative_slope, own_row, *of_out, grad)
         return gpu.attend_backward(cuda, transposed, *inputs)
+    if x.dtype == torch.bfloat16:  # which nothing below reads
+        rest: Any = (*values[1:], indptr_t, indices_t, permutation, negative_slope, own_row)
+        rest = (*rest, out.float(), log_sum, share, positive.float(), grad.float())
+        of_x, of_source, of_target, of_scores = _gradients(indptr, indices, x.float(), *rest)
+        return of_x.to(x.dtype), of_source, of_target, of_scores
     if native is None or x.device.type != "cpu":
         arguments: Any = (indptr.long(), indices, *values, negative_slope, own_row, *of_out, grad)
         return reference.attend_backward(*arguments)
@@ -304,7 +315,7 @@ def _gradients(
 
 def _kernels(x: Tensor) -> Any:
     """Give the module that does it on a GPU; None where torch does, or the CPU."""
-    return cuda_kernels(x.device) if x.dtype == torch.float32 and x.shape[1] else None
+    return cuda_kernels(x.device) if x.dtype != torch.float64 and x.shape[1] else None
 
 
 def _heads(source: Tensor | None, scores: Tensor | None) -> int:
@@ -356,11 +367,17 @@ def _checked_gradients(*inputs: Any) -> tuple[Tensor, ...]:
     indptr, x, source, scores = inputs[0], inputs[2], inputs[3], inputs[5]
     out = (len(indptr) - 1, x.shape[1])
     log_sum, none = (out[0], _heads(source, scores)), source is None
-    wanted = (out, log_sum, (0, log_sum[1]) if none else log_sum, (0, out[1]) if none else out, out)
-    for name, value, shape in zip(("out", "log_sum", "share", "positive", "grad"), inputs[13:], wanted, strict=True):
-        if value.shape != shape or value.dtype != x.dtype or value.device != x.device:
+    wanted = {
+        "out": (out, x.dtype),
+        "log_sum": (log_sum, sum_dtype(x)),
+        "share": ((0, log_sum[1]) if none else log_sum, sum_dtype(x)),
+        "positive": ((0, out[1]) if none else out, x.dtype),
+        "grad": (out, x.dtype),
+    }
+    for (name, (shape, dtype)), value in zip(wanted.items(), inputs[13:], strict=True):
+        if value.shape != shape or value.dtype != dtype or value.device != x.device:
             raise ValueError(
-                f"{name} is {value.dtype} of the shape {tuple(value.shape)} on {value.device}; {x.dtype} of {shape} on "
+                f"{name} is {value.dtype} of the shape {tuple(value.shape)} on {value.device}; {dtype} of {shape} on "
                 f"{x.device} is needed."
             )
     return _gradients(*inputs)
@@ -370,15 +387,16 @@ def _like(*inputs: Any) -> tuple[Tensor, ...]:
     indptr, x, source, scores, training = inputs[0], inputs[2], inputs[3], inputs[5], inputs[-1]
     num_dst, heads = len(indptr) - 1, (scores if source is None else source).shape[1]
     kept = num_dst if training and source is not None else 0
+    rows, sums = x.dtype, sum_dtype(x)
     shapes = (num_dst, x.shape[1]), (num_dst, heads), (kept, heads), (kept, x.shape[1])
-    return tuple(x.new_empty(shape) for shape in shapes)
+    return tuple(x.new_empty(*each, dtype=dtype) for each, dtype in zip(shapes, (rows, sums, sums, rows), strict=True))
 
 
 def _gradients_like(*inputs: Any) -> tuple[Tensor, ...]:
     indptr, indices, x, source, _, scores = inputs[:6]
     heads, given = (scores if source is None else source).shape[1], source is not None
     counts = (len(x) * given, (len(indptr) - 1) * given, len(indices) * (not given))
-    return x.new_empty(x.shape), *(x.new_empty(count, heads) for count in counts)
+    return x.new_empty(x.shape), *(x.new_empty(count, heads, dtype=sum_dtype(x)) for count in counts)
 
 
 _INPUTS = (

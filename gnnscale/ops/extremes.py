@@ -17,6 +17,7 @@ from gnnscale.ops.sparse import (
     check_transposed,
     new_rows,
     plain,
+    sum_dtype,
     three,
     transpose_csr,
 )
@@ -38,7 +39,7 @@ def extremes(
     indices : Tensor
         (num_edges,) int32 or int64, each in [0, num_src).
     x : Tensor
-        (num_src, F) float32 or float64.
+        (num_src, F) float32, float64 or bfloat16.
     largest : bool, default True
         Whether to take the largest or the smallest.
     transposed : tuple of Tensor, optional
@@ -79,20 +80,23 @@ def _extremes(
     indices_t: Tensor | None,
     order: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Give the extremes, and how many edges lead to each."""
+    """Give the extremes, and how many edges lead to each, of bfloat16 rows in float32."""
     check_structure(indptr, indices)
     check_tensors(x=x)
     if not isinstance(largest, bool):
         raise TypeError(f"largest must be True or False; got {type(largest).__name__}.")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x must be float32 or float64; got {str(x.dtype).removeprefix('torch.')}.")
+    if x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise TypeError(f"x must be float32, float64 or bfloat16; got {str(x.dtype).removeprefix('torch.')}.")
     if x.dim() != 2:
         raise ValueError(f"x must have two dimensions, (num_src, F); its shape is {tuple(x.shape)}.")
     check_devices(indptr, indices=indices, x=x)
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
     x = plain(x)
-    if (cuda := cuda_kernels(x.device)) is not None and x.dtype == torch.float32:
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype != torch.float64:
         return gpu.extremes(cuda, indptr, indices, x, largest)
+    if x.dtype == torch.bfloat16:  # which nothing below reads
+        out, ties = _extremes(indptr, indices, x.float(), largest, None, None, None)
+        return out.to(x.dtype), ties
     if native is None or x.device.type != "cpu":
         return reference.extremes(indptr.long(), indices, x, largest)
     out, ties = (new_rows(len(indptr) - 1, x.shape[1], x.dtype) for _ in range(2))
@@ -112,16 +116,17 @@ def _gradient(
 ) -> Tensor:
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
     if indptr_t is None or indices_t is None:
-        indptr_t, indices_t, _ = transpose_csr(indptr, indices, len(x))
-    for name, rows in (("extreme", extreme), ("share", share)):
+        indptr_t, indices_t, order = transpose_csr(indptr, indices, len(x))
+    for name, rows, dtype in (("extreme", extreme, x.dtype), ("share", share, sum_dtype(x))):
         wanted = (len(indptr) - 1, *x.shape[1:])
-        if rows.shape != wanted or rows.dtype != x.dtype:
-            raise ValueError(
-                f"{name} is {rows.dtype} of the shape {tuple(rows.shape)}; {x.dtype} of {wanted} is needed."
-            )
+        if rows.shape != wanted or rows.dtype != dtype:
+            raise ValueError(f"{name} is {rows.dtype} of the shape {tuple(rows.shape)}; {dtype} of {wanted} is needed.")
     x, extreme, share = (plain(rows) for rows in (x, extreme, share))
-    if (cuda := cuda_kernels(x.device)) is not None and x.dtype == torch.float32:
+    if (cuda := cuda_kernels(x.device)) is not None and x.dtype != torch.float64:
         return gpu.extremes_backward(cuda, indptr_t, indices_t, x, extreme, share)
+    if x.dtype == torch.bfloat16:  # which nothing below reads
+        wide = x.float(), extreme.float(), share
+        return _gradient(indptr, indices, *wide, indptr_t, indices_t, order).to(x.dtype)
     if native is None or x.device.type != "cpu":
         return reference.extremes_backward(indptr_t.long(), indices_t, x, extreme, share)
     grad = new_rows(x.shape[0], x.shape[1], x.dtype)
@@ -162,7 +167,9 @@ define(
     "extremes",
     f"(Tensor indptr, Tensor indices, Tensor x, bool largest, {_TRANSPOSED}) -> (Tensor, Tensor)",
     _extremes,
-    lambda indptr, indices, x, largest, *transposed: tuple(x.new_empty(len(indptr) - 1, x.shape[1]) for _ in range(2)),
+    lambda indptr, indices, x, largest, *transposed: tuple(
+        x.new_empty(len(indptr) - 1, x.shape[1], dtype=dtype) for dtype in (x.dtype, sum_dtype(x))
+    ),
 )
 define(
     "extremes_backward",

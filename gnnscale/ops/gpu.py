@@ -68,7 +68,8 @@ def transpose_csr(indptr: Tensor, indices: Tensor, num_cols: int) -> tuple[Tenso
 
 def extremes(cuda: Any, indptr: Tensor, indices: Tensor, x: Tensor, largest: bool) -> tuple[Tensor, Tensor]:
     """See ``native/include/extremes.h``."""
-    out, ties = (x.new_empty(len(indptr) - 1, x.shape[1]) for _ in range(2))
+    out = x.new_empty(len(indptr) - 1, x.shape[1])
+    ties = torch.empty_like(out, dtype=torch.float32)
     cuda.extremes(indptr.contiguous(), indices.contiguous(), x, largest, out, ties, memory_of(x), stream_of(x))
     return out, ties
 
@@ -101,8 +102,9 @@ def attend(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """See ``native/include/attention.h``; gives out, log_sum, share and positive, the last two empty if not wanted."""
     num_dst, keeps = len(indptr) - 1, training and source is not None
-    out, log_sum = x.new_empty(num_dst, x.shape[1]), x.new_empty(num_dst, heads)
-    share, positive = (x.new_empty(num_dst if keeps else 0, width) for width in (heads, x.shape[1]))
+    num_kept = num_dst if keeps else 0
+    out, positive = (x.new_empty(count, x.shape[1]) for count in (num_dst, num_kept))
+    log_sum, share = (x.new_empty(count, heads, dtype=torch.float32) for count in (num_dst, num_kept))
     cuda.attend(
         indptr.contiguous(),
         indices.contiguous(),
@@ -145,8 +147,9 @@ def attend_backward(
 ) -> Gradients:
     """See ``native/include/attention.h``; gives the gradients in x, source, target and scores, empty if not there."""
     num_dst, by_head = len(out), (len(out), heads, x.shape[1] // heads)
-    along = (grad * out).view(by_head).sum(2)
-    of_x, none = torch.empty_like(x), x.new_empty(0, heads)
+    wide = grad.float()  # sums over the columns of bfloat16 rows are float32
+    along = (wide * out).view(by_head).sum(2)
+    of_x, none = torch.empty_like(x), log_sum.new_empty(0, heads)
     of_source = none if source is None else torch.empty_like(source)
     of_scores = none if scores is None else torch.empty_like(scores)
     cuda.attend_backward(
@@ -171,5 +174,5 @@ def attend_backward(
     )
     of_target = none
     if source is not None:  # see attention.h: nothing of each edge is needed
-        of_target = (1 - negative_slope) * ((grad * positive).view(by_head).sum(2) - share * along)
+        of_target = (1 - negative_slope) * ((wide * positive).view(by_head).sum(2) - share * along)
     return of_x, of_source, of_target, of_scores

@@ -149,7 +149,7 @@ def _check_product(
         raise ValueError(f"x must have two dimensions, (num_src, F); its shape is {tuple(x.shape)}.")
     if dtype not in (None, x.dtype) and (x.dtype, dtype) != (torch.bfloat16, torch.float32):
         raise TypeError(f"dtype is {dtype} and x is {x.dtype}; only rows of bfloat16 give another one, float32.")
-    wanted = _sum_dtype(x)
+    wanted = sum_dtype(x)
     if weight is not None:
         if weight.dtype != wanted:
             raise TypeError(f"weight is {weight.dtype} and x is {x.dtype}; the weights have to be {wanted}.")
@@ -168,7 +168,7 @@ def _check_product(
     check_transposed(indptr_t, indices_t, order, len(x), len(indices))
 
 
-def _sum_dtype(x: Tensor) -> torch.dtype:
+def sum_dtype(x: Tensor) -> torch.dtype:
     """Give the dtype that rows of `x` are added up in."""
     return torch.float32 if x.dtype == torch.bfloat16 else x.dtype
 
@@ -202,7 +202,7 @@ def _gradients(
     wants_weight: bool,
 ) -> tuple[Tensor, Tensor]:
     """Give the gradients in x and in the weights; the one that is not wanted has no elements."""
-    of_weight = grad.new_empty(len(indices) if wants_weight else 0, dtype=_sum_dtype(grad))
+    of_weight = grad.new_empty(len(indices) if wants_weight else 0, dtype=sum_dtype(grad))
     if not wants_x:
         if wants_weight:
             _dot(indptr, indices, x, grad, of_weight)
@@ -233,7 +233,7 @@ def _multiply(
         diagonal = None if diagonal is None else plain(diagonal)
         return gpu.spmm(cuda, indptr, indices, order, weight, diagonal, x, dtype)
     if native is None or x.device.type != "cpu":
-        wide = x.to(_sum_dtype(x))
+        wide = x.to(sum_dtype(x))
         indptr = indptr.long()
         if dots is not None:
             assert rows is not None
@@ -265,7 +265,7 @@ def _dot(indptr: Tensor, indices: Tensor, x: Tensor, rows: Tensor, dots: Tensor)
         gpu.edge_dots(cuda, indptr, indices, None, x, rows, dots)
         return
     if native is None or x.device.type != "cpu":
-        wide = x.to(_sum_dtype(x))
+        wide = x.to(sum_dtype(x))
         dots.copy_(reference.sddmm(indptr.long(), indices, rows.to(wide.dtype), wide))
         return
     native.spmm(
@@ -339,7 +339,7 @@ define(
     _gradients,
     lambda indptr, indices, weight, diagonal, x, indptr_t, indices_t, order, grad, wants_x, wants_weight: (
         grad.new_empty((len(x), grad.shape[1]) if wants_x else (0,), dtype=x.dtype if wants_x else grad.dtype),
-        grad.new_empty(len(indices) if wants_weight else 0, dtype=_sum_dtype(grad)),
+        grad.new_empty(len(indices) if wants_weight else 0, dtype=sum_dtype(grad)),
     ),
 )
 differentiate("spmm", _remember, lambda: _backward_of(torch.ops.gnnscale.spmm_backward))

@@ -40,9 +40,12 @@ constexpr float kNone = -INFINITY;
 
 DEVICE float leaky(float x, float slope) { return x < 0 ? slope * x : x; }
 
-DEVICE float more(const Attention& a, int64_t id) { return a.log_multiplicity ? read(a.log_multiplicity + id) : 0.0f; }
+template <class Real>
+DEVICE float more(const Attention<Real>& a, int64_t id) {
+    return a.log_multiplicity ? read(a.log_multiplicity + id) : 0.0f;
+}
 
-template <int N>
+template <class Real, int N>
 struct Attend {
     static constexpr bool kProbes = false;
     struct State {
@@ -55,13 +58,13 @@ struct Attend {
     };
     struct Loaded {
         float score, more, mask;
-        Pack<float, N> pack;
+        Pack<Real, N> pack;
     };
 
     Shape shape;
     Heads<N> layout;
-    Attention a;
-    Attended result;
+    Attention<Real> a;
+    Attended<Real> result;
 
     DEVICE bool has_own(int64_t row) const { return row < a.num_own; }
 
@@ -99,8 +102,9 @@ struct Attend {
         if (above) state.share += weight;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            state.sums[i] += factor * loaded.pack.values[i];
-            if (above) state.positive[i] += factor * loaded.pack.values[i];
+            const float part = factor * widen(loaded.pack.values[i]);
+            state.sums[i] += part;
+            if (above) state.positive[i] += part;
         }
     }
 
@@ -141,11 +145,11 @@ struct Attend {
             if (result.share) result.share[place] = state.share;
         }
         if (column >= a.columns) return;
-        Pack<float, N> sums, positive;
+        Pack<Real, N> sums, positive;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            sums.values[i] = state.sums[i];
-            positive.values[i] = state.positive[i];
+            narrow(state.sums[i], sums.values[i]);
+            narrow(state.positive[i], positive.values[i]);
         }
         write_pack(sums, result.out + place * a.columns + column);
         if (result.positive) write_pack(positive, result.positive + place * a.columns + column);
@@ -153,7 +157,7 @@ struct Attend {
 };
 
 // Rows are the sources, edges lead to destinations.
-template <int N>
+template <class Real, int N>
 struct AttendBackward {
     static constexpr bool kProbes = true;
     struct State {
@@ -168,12 +172,12 @@ struct AttendBackward {
         float probe;  // this lane's part of <grad[v], x[u]> of the head
         float score, more, mask, log_sum, along;
         int64_t id;
-        Pack<float, N> grad;
+        Pack<Real, N> grad;
     };
 
     Shape shape;
     Heads<N> layout;
-    AttentionBackward b;
+    AttentionBackward<Real> b;
 
     DEVICE bool has_own(int64_t row) const { return row < b.attention.num_own; }
 
@@ -184,7 +188,7 @@ struct AttendBackward {
     }
 
     DEVICE Loaded load(const Row& row, int64_t edge, int64_t tile, int lane) const {
-        const Attention& a = b.attention;
+        const Attention<Real>& a = b.attention;
         const int64_t head = layout.head(tile, lane), column = layout.column(tile, lane);
         if (head >= a.heads) return {};
         const bool own = edge == kOwn;
@@ -200,18 +204,18 @@ struct AttendBackward {
                          {}};
         if (column < a.columns) loaded.grad = read_pack<N>(b.grad + place * a.columns + column);
         // All of the head, even where its columns are in several tiles.
-        const float* grad = b.grad + place * a.columns;
-        const float* x = a.x + (row.row * a.heads + head) * a.columns;
+        const Real* grad = b.grad + place * a.columns;
+        const Real* x = a.x + (row.row * a.heads + head) * a.columns;
         for (int64_t c = lane % layout.head_lanes * N; c < a.columns; c += layout.head_lanes * N) {
-            const Pack<float, N> left = read_pack<N>(grad + c), right = read_pack<N>(x + c);
+            const Pack<Real, N> left = read_pack<N>(grad + c), right = read_pack<N>(x + c);
 #pragma unroll
-            for (int i = 0; i < N; ++i) loaded.probe += left.values[i] * right.values[i];
+            for (int i = 0; i < N; ++i) loaded.probe += widen(left.values[i]) * widen(right.values[i]);
         }
         return loaded;
     }
 
     DEVICE void add(State& state, const Row& row, const Loaded& loaded, int64_t tile, int lane) const {
-        const Attention& a = b.attention;
+        const Attention<Real>& a = b.attention;
         const int64_t head = layout.head(tile, lane);
         if (head >= a.heads) return;
         const float raw = loaded.score + row.source;
@@ -225,7 +229,7 @@ struct AttendBackward {
         }
         const float factor = weight * loaded.mask;
 #pragma unroll
-        for (int i = 0; i < N; ++i) state.of_x[i] += factor * loaded.grad.values[i];
+        for (int i = 0; i < N; ++i) state.of_x[i] += factor * widen(loaded.grad.values[i]);
     }
 
     DEVICE void merge(State& state, const State& other) const {
@@ -235,44 +239,54 @@ struct AttendBackward {
     }
 
     DEVICE void finish(const State& state, const Row&, int64_t row, int64_t tile, int lane) const {
-        const Attention& a = b.attention;
+        const Attention<Real>& a = b.attention;
         const int64_t head = layout.head(tile, lane), column = layout.column(tile, lane);
         if (head >= a.heads) return;
         if (b.of_source && layout.speaks(tile, lane)) b.of_source[row * a.heads + head] = state.of_source;
         if (column >= a.columns) return;
-        Pack<float, N> pack;
+        Pack<Real, N> pack;
 #pragma unroll
-        for (int i = 0; i < N; ++i) pack.values[i] = state.of_x[i];
+        for (int i = 0; i < N; ++i) narrow(state.of_x[i], pack.values[i]);
         write_pack(pack, b.of_x + (row * a.heads + head) * a.columns + column);
     }
 };
 
 }  // namespace
 
-void attend(const Attention& a, const Attended& result, Allocator& memory, Stream stream) {
+template <class Real>
+void attend(const Attention<Real>& a, const Attended<Real>& result, Allocator& memory, Stream stream) {
     const auto with = [&](auto pack) {
         constexpr int N = decltype(pack)::value;
         const auto layout = Heads<N>::of(a.heads, a.columns);
-        reduce_rows(Attend<N>{layout.shape, layout, a, result}, a.matrix.rows, memory, stream);
+        reduce_rows(Attend<Real, N>{layout.shape, layout, a, result}, a.matrix.rows, memory, stream);
     };
-    if (fits_packs(a.x, a.columns, 4) && fits_packs(result.out, a.columns, 4) &&
-        fits_packs(result.positive, a.columns, 4))
-        with(std::integral_constant<int, 4>());
+    constexpr int N = kPack<Real>;
+    if (fits_packs(a.x, a.columns, N) && fits_packs(result.out, a.columns, N) &&
+        fits_packs(result.positive, a.columns, N))
+        with(std::integral_constant<int, N>());
     else
         with(std::integral_constant<int, 1>());
 }
 
-void attend_backward(const AttentionBackward& b, Allocator& memory, Stream stream) {
-    const Attention& a = b.attention;
+template <class Real>
+void attend_backward(const AttentionBackward<Real>& b, Allocator& memory, Stream stream) {
+    const Attention<Real>& a = b.attention;
     const auto with = [&](auto pack) {
         constexpr int N = decltype(pack)::value;
         const auto layout = Heads<N>::of(a.heads, a.columns);
-        reduce_rows(AttendBackward<N>{layout.shape, layout, b}, a.matrix.rows, memory, stream);
+        reduce_rows(AttendBackward<Real, N>{layout.shape, layout, b}, a.matrix.rows, memory, stream);
     };
-    if (fits_packs(a.x, a.columns, 4) && fits_packs(b.grad, a.columns, 4) && fits_packs(b.of_x, a.columns, 4))
-        with(std::integral_constant<int, 4>());
+    constexpr int N = kPack<Real>;
+    if (fits_packs(a.x, a.columns, N) && fits_packs(b.grad, a.columns, N) && fits_packs(b.of_x, a.columns, N))
+        with(std::integral_constant<int, N>());
     else
         with(std::integral_constant<int, 1>());
 }
+
+#define INSTANTIATE(Real)                                                                    \
+    template void attend(const Attention<Real>&, const Attended<Real>&, Allocator&, Stream); \
+    template void attend_backward(const AttentionBackward<Real>&, Allocator&, Stream);
+INSTANTIATE(float)
+INSTANTIATE(BFloat16)
 
 }  // namespace gnnscale::gpu

@@ -47,74 +47,113 @@ void bind_edge_dots(const Array<1>& indptr, const Array<1>& indices, const std::
     });
 }
 
-void bind_extremes(const Array<1>& indptr, const Array<1>& indices, const Floats<2>& x, bool largest,
-                   const Floats<2>& out, const Floats<2>& ties, nb::callable empty, Stream stream) {
-    for (const auto* rows : {&out, &ties})
-        require(rows->shape(0) + 1 == indptr.size() && rows->shape(1) == x.shape(1), "out does not fit the matrix.");
-    const OnDevice device(x.device_id());
-    FrameworkMemory memory(std::move(empty));
-    extremes(matrix_of(indptr, indices), x.data(), static_cast<int64_t>(x.shape(1)), largest, out.data(), ties.data(),
-             memory, stream);
+// Rows that are read and written, all of one type.
+template <class Work>
+void with_type(nb::dlpack::dtype type, const Work& work) {
+    if (type == nb::dtype<float>()) return work(float());
+    if (type == kBFloat16) return work(BFloat16());
+    throw std::invalid_argument("rows must be float32 or bfloat16.");
 }
 
-void bind_extremes_backward(const Array<1>& indptr_t, const Array<1>& indices_t, const Floats<2>& x,
-                            const Floats<2>& extreme, const Floats<2>& share, const Floats<2>& grad,
+template <class... Rows>
+void require_type_of(const Array<2>& x, const Rows&... rows) {
+    require(((rows.dtype() == x.dtype()) && ...), "all rows must be of the type of x.");
+}
+
+template <class Real>
+Real* as(const Array<2>& rows) {
+    return static_cast<Real*>(rows.data());
+}
+
+void bind_extremes(const Array<1>& indptr, const Array<1>& indices, const Array<2>& x, bool largest,
+                   const Array<2>& out, const Floats<2>& ties, nb::callable empty, Stream stream) {
+    require(out.shape(0) + 1 == indptr.size() && out.shape(1) == x.shape(1) && ties.shape(0) == out.shape(0) &&
+                ties.shape(1) == x.shape(1),
+            "out does not fit the matrix.");
+    require_type_of(x, out);
+    const OnDevice device(x.device_id());
+    FrameworkMemory memory(std::move(empty));
+    with_type(x.dtype(), [&](auto example) {
+        using Real = decltype(example);
+        extremes(matrix_of(indptr, indices), as<const Real>(x), static_cast<int64_t>(x.shape(1)), largest,
+                 as<Real>(out), ties.data(), memory, stream);
+    });
+}
+
+void bind_extremes_backward(const Array<1>& indptr_t, const Array<1>& indices_t, const Array<2>& x,
+                            const Array<2>& extreme, const Floats<2>& share, const Array<2>& grad,
                             nb::callable empty, Stream stream) {
     require(x.shape(0) + 1 == indptr_t.size(), "x does not fit the matrix.");
     require(grad.shape(0) == x.shape(0) && grad.shape(1) == x.shape(1), "grad does not fit x.");
-    for (const auto* rows : {&extreme, &share}) require(rows->shape(1) == x.shape(1), "rows differ in width.");
+    require(extreme.shape(1) == x.shape(1) && share.shape(1) == x.shape(1), "rows differ in width.");
+    require_type_of(x, extreme, grad);
     const OnDevice device(x.device_id());
     FrameworkMemory memory(std::move(empty));
-    extremes_backward(matrix_of(indptr_t, indices_t), x.data(), extreme.data(), share.data(),
-                      static_cast<int64_t>(x.shape(1)), grad.data(), memory, stream);
+    with_type(x.dtype(), [&](auto example) {
+        using Real = decltype(example);
+        extremes_backward(matrix_of(indptr_t, indices_t), as<const Real>(x), as<const Real>(extreme), share.data(),
+                          static_cast<int64_t>(x.shape(1)), as<Real>(grad), memory, stream);
+    });
 }
 
 using Given = std::optional<Floats<2>>;
 using GivenOfEdges = std::optional<Floats<1>>;
 
-Attention attention(const Matrix& matrix, const Floats<2>& x, const Given& source, const Given& target,
-                    const Given& scores, const GivenOfEdges& log_multiplicity, const Given& mask, int64_t heads,
-                    float slope, int64_t num_own) {
+template <class Real>
+Attention<Real> attention(const Matrix& matrix, const Array<2>& x, const Given& source, const Given& target,
+                          const Given& scores, const GivenOfEdges& log_multiplicity, const Given& mask, int64_t heads,
+                          float slope, int64_t num_own) {
     require(heads > 0 && static_cast<int64_t>(x.shape(1)) % heads == 0, "the heads cannot share the columns of x.");
     require(scores || (source && target), "scores are missing; give source and target, or scores of the edges.");
     for (const auto* values : {&source, &target, &scores, &mask})
         require(!*values || static_cast<int64_t>((*values)->shape(1)) == heads, "an array has other heads.");
     require(!log_multiplicity || static_cast<int64_t>(log_multiplicity->size()) == matrix.rows.num_edges,
             "log_multiplicity and indices differ in length.");
-    return {matrix,       heads,        static_cast<int64_t>(x.shape(1)) / heads, num_own, slope, x.data(),
+    return {matrix,       heads,        static_cast<int64_t>(x.shape(1)) / heads, num_own, slope, as<const Real>(x),
             data(source), data(target), data(scores), data(log_multiplicity), data(mask)};
 }
 
-void bind_attend(const Array<1>& indptr, const Array<1>& indices, const Floats<2>& x, const Given& source,
+void bind_attend(const Array<1>& indptr, const Array<1>& indices, const Array<2>& x, const Given& source,
                  const Given& target, const Given& scores, const GivenOfEdges& log_multiplicity, const Given& mask,
-                 int64_t heads, float slope, int64_t num_own, const Floats<2>& out, const Floats<2>& log_sum,
-                 const Given& share, const Given& positive, nb::callable empty, Stream stream) {
+                 int64_t heads, float slope, int64_t num_own, const Array<2>& out, const Floats<2>& log_sum,
+                 const Given& share, const std::optional<Array<2>>& positive, nb::callable empty, Stream stream) {
     const Matrix matrix = matrix_of(indptr, indices);
-    const Attention a = attention(matrix, x, source, target, scores, log_multiplicity, mask, heads, slope, num_own);
     require(static_cast<int64_t>(out.shape(0)) == matrix.rows.num_rows && out.shape(1) == x.shape(1),
             "out does not fit the matrix.");
+    require_type_of(x, out, positive ? *positive : out);
     const OnDevice device(x.device_id());
     FrameworkMemory memory(std::move(empty));
-    attend(a, {out.data(), log_sum.data(), data(share), data(positive)}, memory, stream);
+    with_type(x.dtype(), [&](auto example) {
+        using Real = decltype(example);
+        attend(attention<Real>(matrix, x, source, target, scores, log_multiplicity, mask, heads, slope, num_own),
+               Attended<Real>{as<Real>(out), log_sum.data(), data(share), static_cast<Real*>(data(positive))}, memory,
+               stream);
+    });
 }
 
 void bind_attend_backward(const Array<1>& indptr_t, const Array<1>& indices_t, const Numbers& permutation,
-                          const Floats<2>& x, const Given& source, const Given& target, const Given& scores,
+                          const Array<2>& x, const Given& source, const Given& target, const Given& scores,
                           const GivenOfEdges& log_multiplicity, const Given& mask, int64_t heads, float slope,
-                          int64_t num_own, const Floats<2>& log_sum, const Floats<2>& along, const Floats<2>& grad,
-                          const Floats<2>& of_x, const Given& of_source, const Given& of_scores, nb::callable empty,
+                          int64_t num_own, const Floats<2>& log_sum, const Floats<2>& along, const Array<2>& grad,
+                          const Array<2>& of_x, const Given& of_source, const Given& of_scores, nb::callable empty,
                           Stream stream) {
     const Matrix matrix = matrix_of(indptr_t, indices_t);
-    const Attention a = attention(matrix, x, source, target, scores, log_multiplicity, mask, heads, slope, num_own);
     require(static_cast<int64_t>(x.shape(0)) == matrix.rows.num_rows && x.shape(1) == grad.shape(1),
             "rows do not fit the matrix.");
     require(permutation.size() == indices_t.size(), "permutation and indices differ in length.");
     require(!scores == !of_scores, "of_scores is for scores.");
+    require_type_of(x, grad, of_x);
     const OnDevice device(x.device_id());
     FrameworkMemory memory(std::move(empty));
-    attend_backward({a, permutation.data(), log_sum.data(), along.data(), grad.data(), of_x.data(), data(of_source),
-                     data(of_scores)},
-                    memory, stream);
+    with_type(x.dtype(), [&](auto example) {
+        using Real = decltype(example);
+        attend_backward(
+            AttentionBackward<Real>{
+                attention<Real>(matrix, x, source, target, scores, log_multiplicity, mask, heads, slope, num_own),
+                permutation.data(), log_sum.data(), along.data(), as<const Real>(grad), as<Real>(of_x),
+                data(of_source), data(of_scores)},
+            memory, stream);
+    });
 }
 
 }  // namespace

@@ -19,14 +19,28 @@ Table table_of(const Bytes& rows, int64_t width, int type, const Scales& scales,
     return {address(rows), width, row_type, address(scales), address(written)};
 }
 
+using Words = std::optional<TensorView<int32_t, 1, Device>>;
+
 void bind_read_rows(const Bytes& rows, int64_t width, int type, const Scales& scales, const Steps& written,
-                    const Numbers& ids, const Floats<2>& out, const std::optional<TensorView<int32_t, 1, Device>>& steps,
+                    const Words& slots, const std::optional<TensorView<uint8_t, 2, Device>>& hot_rows,
+                    const std::optional<Floats<1>>& hot_scales, const std::optional<Numbers>& hits,
+                    const Words& accesses, const Numbers& ids, const Floats<2>& out, const Words& steps,
                     Stream stream) {
     const Table table = table_of(rows, width, type, scales, written);
+    if (slots) {
+        const auto num_rows = std::visit([](const auto& view) { return view.shape(0); }, rows);
+        require(hot_rows && hits && hits->size() == 1, "slots come with rows and with the number of hits.");
+        require(slots->size() == num_rows && (!accesses || accesses->size() == num_rows),
+                "slots or accesses are not of this table.");
+        require(static_cast<int64_t>(hot_rows->shape(1)) == width * item_bytes(table.type) &&
+                    hot_scales.has_value() == scales.has_value(),
+                "the copies of rows are not stored as the rows are.");
+    }
+    const Hot hot = {data(slots), data(hot_rows), data(hot_scales), data(hits), data(accesses)};
     require(out.shape(0) == ids.size() && static_cast<int64_t>(out.shape(1)) == width, "out does not fit.");
     require(!steps || (table.written && steps->size() == ids.size()), "steps do not fit.");
     const OnDevice device(out.device_id());
-    read_rows(table, ids.data(), static_cast<int64_t>(ids.size()), out.data(), data(steps), stream);
+    read_rows(table, hot, ids.data(), static_cast<int64_t>(ids.size()), out.data(), data(steps), stream);
 }
 
 void bind_encode_rows(const Floats<2>& rows, int type, const TensorView<uint8_t, 2, Device>& stored,
@@ -57,7 +71,8 @@ void bind_write_rows(const Bytes& rows, int64_t width, int type, const Scales& s
 }  // namespace
 
 void bind_table(nb::module_& m) {
-    m.def("read_rows", bind_read_rows, "rows"_a, "width"_a, "type"_a, "scales"_a.none(), "written"_a.none(), "ids"_a,
+    m.def("read_rows", bind_read_rows, "rows"_a, "width"_a, "type"_a, "scales"_a.none(), "written"_a.none(),
+          "slots"_a.none(), "hot_rows"_a.none(), "hot_scales"_a.none(), "hits"_a.none(), "accesses"_a.none(), "ids"_a,
           "out"_a, "steps"_a.none(), "stream"_a);
     m.def("encode_rows", bind_encode_rows, "rows"_a, "type"_a, "stored"_a, "scales"_a.none(), "stream"_a);
     m.def("write_rows", bind_write_rows, "rows"_a, "width"_a, "type"_a, "scales"_a.none(), "written"_a.none(),

@@ -4,21 +4,22 @@
 namespace gnnscale::gpu {
 namespace {
 
-template <int N>
+template <class Real, int N>
 struct Extremes {
     static constexpr bool kProbes = false;
     struct State {
         float best[N] = {}, ties[N] = {};  // no ties: no edge yet
     };
     struct Row {};
-    using Loaded = Pack<float, N>;
+    using Loaded = Pack<Real, N>;
 
     Shape shape;
     Integers indices;
-    const float* x;
+    const Real* x;
     int64_t width;
     bool largest;
-    float *out, *ties;
+    Real* out;
+    float* ties;
 
     DEVICE int64_t column(int64_t tile, int lane) const { return (tile * shape.group + lane) * N; }
     DEVICE bool has_own(int64_t) const { return false; }
@@ -42,7 +43,7 @@ struct Extremes {
 
     DEVICE void add(State& state, const Row&, const Loaded& loaded, int64_t, int) const {
 #pragma unroll
-        for (int i = 0; i < N; ++i) meet(state.best[i], state.ties[i], loaded.values[i], 1.0f);
+        for (int i = 0; i < N; ++i) meet(state.best[i], state.ties[i], widen(loaded.values[i]), 1.0f);
     }
 
     DEVICE void merge(State& state, const State& other) const {
@@ -53,10 +54,11 @@ struct Extremes {
 
     DEVICE void finish(const State& state, const Row&, int64_t row, int64_t tile, int lane) const {
         if (column(tile, lane) >= width) return;
-        Pack<float, N> best, count;
+        Pack<Real, N> best;
+        Pack<float, N> count;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-            best.values[i] = state.best[i];
+            narrow(state.best[i], best.values[i]);
             count.values[i] = state.ties[i];
         }
         write_pack(best, out + row * width + column(tile, lane));
@@ -65,22 +67,24 @@ struct Extremes {
 };
 
 // Rows are the sources, edges lead to destinations.
-template <int N>
+template <class Real, int N>
 struct ExtremesBackward {
     static constexpr bool kProbes = false;
     struct State {
         float sums[N] = {};
     };
-    using Row = Pack<float, N>;
+    using Row = Pack<Real, N>;
     struct Loaded {
-        Pack<float, N> extreme, share;
+        Pack<Real, N> extreme;
+        Pack<float, N> share;
     };
 
     Shape shape;
     Integers indices;
-    const float *x, *extreme, *share;
+    const Real *x, *extreme;
+    const float* share;
     int64_t width;
-    float* grad;
+    Real* grad;
 
     DEVICE int64_t column(int64_t tile, int lane) const { return (tile * shape.group + lane) * N; }
     DEVICE bool has_own(int64_t) const { return false; }
@@ -98,7 +102,8 @@ struct ExtremesBackward {
     DEVICE void add(State& state, const Row& own, const Loaded& loaded, int64_t, int) const {
 #pragma unroll
         for (int i = 0; i < N; ++i)
-            state.sums[i] += own.values[i] == loaded.extreme.values[i] ? loaded.share.values[i] : 0.0f;
+            state.sums[i] +=
+                widen(own.values[i]) == widen(loaded.extreme.values[i]) ? loaded.share.values[i] : 0.0f;
     }
 
     DEVICE void merge(State& state, const State& other) const {
@@ -108,42 +113,53 @@ struct ExtremesBackward {
 
     DEVICE void finish(const State& state, const Row&, int64_t row, int64_t tile, int lane) const {
         if (column(tile, lane) >= width) return;
-        Pack<float, N> pack;
+        Pack<Real, N> pack;
 #pragma unroll
-        for (int i = 0; i < N; ++i) pack.values[i] = state.sums[i];
+        for (int i = 0; i < N; ++i) narrow(state.sums[i], pack.values[i]);
         write_pack(pack, grad + row * width + column(tile, lane));
     }
 };
 
 }  // namespace
 
-void extremes(const Matrix& matrix, const float* x, int64_t width, bool largest, float* out, float* ties,
+template <class Real>
+void extremes(const Matrix& matrix, const Real* x, int64_t width, bool largest, Real* out, float* ties,
               Allocator& memory, Stream stream) {
     if (width == 0) return;
     const auto with = [&](auto pack) {
         constexpr int N = decltype(pack)::value;
-        const Extremes<N> work = {shape_for(width, N), matrix.indices, x, width, largest, out, ties};
+        const Extremes<Real, N> work = {shape_for(width, N), matrix.indices, x, width, largest, out, ties};
         reduce_rows(work, matrix.rows, memory, stream);
     };
-    if (fits_packs(x, width, 4) && fits_packs(out, width, 4) && fits_packs(ties, width, 4))
-        with(std::integral_constant<int, 4>());
+    constexpr int N = kPack<Real, float>;
+    if (fits_packs(x, width, N) && fits_packs(out, width, N) && fits_packs(ties, width, N))
+        with(std::integral_constant<int, N>());
     else
         with(std::integral_constant<int, 1>());
 }
 
-void extremes_backward(const Matrix& transposed, const float* x, const float* extreme, const float* share,
-                       int64_t width, float* grad, Allocator& memory, Stream stream) {
+template <class Real>
+void extremes_backward(const Matrix& transposed, const Real* x, const Real* extreme, const float* share,
+                       int64_t width, Real* grad, Allocator& memory, Stream stream) {
     if (width == 0) return;
     const auto with = [&](auto pack) {
         constexpr int N = decltype(pack)::value;
-        const ExtremesBackward<N> work = {shape_for(width, N), transposed.indices, x, extreme, share, width, grad};
+        const ExtremesBackward<Real, N> work = {shape_for(width, N), transposed.indices, x, extreme, share, width, grad};
         reduce_rows(work, transposed.rows, memory, stream);
     };
-    if (fits_packs(x, width, 4) && fits_packs(extreme, width, 4) && fits_packs(share, width, 4) &&
-        fits_packs(grad, width, 4))
-        with(std::integral_constant<int, 4>());
+    constexpr int N = kPack<Real, float>;
+    if (fits_packs(x, width, N) && fits_packs(extreme, width, N) && fits_packs(share, width, N) &&
+        fits_packs(grad, width, N))
+        with(std::integral_constant<int, N>());
     else
         with(std::integral_constant<int, 1>());
 }
+
+#define INSTANTIATE(Real)                                                                                      \
+    template void extremes(const Matrix&, const Real*, int64_t, bool, Real*, float*, Allocator&, Stream);      \
+    template void extremes_backward(const Matrix&, const Real*, const Real*, const float*, int64_t, Real*, \
+                                    Allocator&, Stream);
+INSTANTIATE(float)
+INSTANTIATE(BFloat16)
 
 }  // namespace gnnscale::gpu

@@ -26,33 +26,45 @@ template <class In, class Local>
 void edge_dots(const Matrix& matrix, const int64_t* order, const In* x, const Local* rows, int64_t width, float* dots,
                Stream stream);
 
-// See extremes.h.
-void extremes(const Matrix& matrix, const float* x, int64_t width, bool largest, float* out, float* ties,
+// See extremes.h. In bfloat16 no count above 256 would be exact, so ties and shares are float32 whatever the rows are.
+template <class Real>
+void extremes(const Matrix& matrix, const Real* x, int64_t width, bool largest, Real* out, float* ties,
               Allocator& memory, Stream stream);
-void extremes_backward(const Matrix& transposed, const float* x, const float* extreme, const float* share,
-                       int64_t width, float* grad, Allocator& memory, Stream stream);
+template <class Real>
+void extremes_backward(const Matrix& transposed, const Real* x, const Real* extreme, const float* share,
+                       int64_t width, Real* grad, Allocator& memory, Stream stream);
 
-// See attention.h for the members.
+// See attention.h for the members; whatever the rows are, scores and sums of weights are float32.
+template <class Real>
 struct Attention {
     Matrix matrix;
     int64_t heads, columns;
     int64_t num_own;  // rows that have an own edge
     float slope;
-    const float *x, *source, *target, *scores, *log_multiplicity, *mask;
+    const Real* x;
+    const float *source, *target, *scores, *log_multiplicity, *mask;
 };
+template <class Real>
 struct Attended {
-    float *out, *log_sum, *share, *positive;
+    Real* out;
+    float *log_sum, *share;
+    Real* positive;
 };
-void attend(const Attention& attention, const Attended& result, Allocator& memory, Stream stream);
+template <class Real>
+void attend(const Attention<Real>& attention, const Attended<Real>& result, Allocator& memory, Stream stream);
 
 // The gradients in x, source and scores; `along` is <grad, out>, (num_rows, heads), and `attention` has the transposed
 // matrix, whose rows are the sources; `num_edges` is that of both.
+template <class Real>
 struct AttentionBackward {
-    Attention attention;
+    Attention<Real> attention;
     const int64_t* permutation;
-    const float *log_sum, *along, *grad;
-    float *of_x, *of_source, *of_scores;
+    const float *log_sum, *along;
+    const Real* grad;
+    Real* of_x;
+    float *of_source, *of_scores;
 };
-void attend_backward(const AttentionBackward& backward, Allocator& memory, Stream stream);
+template <class Real>
+void attend_backward(const AttentionBackward<Real>& backward, Allocator& memory, Stream stream);
 
 }  // namespace gnnscale::gpu

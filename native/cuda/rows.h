@@ -197,7 +197,11 @@ inline Shape shape_for(int64_t width, int pack) {
     return {lanes, (width + tile - 1) / tile, 1};
 }
 
-// Whether rows of that width, beginning there, can be read `Pack` numbers at a time.
+// As many numbers as a lane reads at once: 16 bytes of the wider type.
+template <class A, class B = A>
+constexpr int kPack = 16 / (sizeof(A) > sizeof(B) ? sizeof(A) : sizeof(B));
+
+// Whether rows of that width, beginning there, can be read `pack` numbers at a time.
 template <class T>
 bool fits_packs(const T* rows, int64_t width, int pack) {
     return width % pack == 0 && reinterpret_cast<uintptr_t>(rows) % (pack * sizeof(T)) == 0;

@@ -24,6 +24,7 @@ struct ReadRows {
 
     int group;
     Table table;
+    Hot hot;
     const int64_t* ids;
     int64_t count;
     float* out;
@@ -31,32 +32,48 @@ struct ReadRows {
 
     DEVICE void operator()(int64_t warp) const {
         const int64_t groups = kLanes / group, first = warp * groups * kAtOnce;
+        PerLane<float> hits;
         each_lane([&](int lane) {
-            int64_t row[kAtOnce];
+            const Stored* row[kAtOnce];
             float scale[kAtOnce];
             const int64_t begin = first + lane / group;
+            const bool speaks = lane % group == 0;
+            hits[lane] = 0;
 #pragma unroll
             for (int i = 0; i < kAtOnce; ++i) {
                 const int64_t at = begin + i * groups;
-                row[i] = at < count ? read(ids + at) : -1;
-                scale[i] = table.scales && row[i] >= 0 ? read(table.scales + row[i]) : 1.0f;
-                if (steps && row[i] >= 0 && lane % group == 0) steps[at] = read(table.written + row[i]);
+                row[i] = nullptr;
+                if (at >= count) continue;
+                const int64_t id = read(ids + at);
+                const int32_t slot = hot.slots ? read(hot.slots + id) : -1;
+                const bool is_hot = slot >= 0;
+                const int64_t place = is_hot ? slot : id;
+                row[i] = reinterpret_cast<const Stored*>(is_hot ? hot.rows : table.rows) + place * table.width;
+                scale[i] = table.scales ? read((is_hot ? hot.scales : table.scales) + place) : 1.0f;
+                if (!speaks) continue;
+                if (is_hot) hits[lane] += 1;
+                if (hot.accesses) add_to(hot.accesses + id, 1);
+                if (steps) steps[at] = read(table.written + id);
             }
-            const auto* rows = reinterpret_cast<const Stored*>(table.rows);
             for (int64_t c = lane % group * N; c < table.width; c += group * N) {
                 Pack<Stored, N> stored[kAtOnce];
 #pragma unroll
                 for (int i = 0; i < kAtOnce; ++i)
-                    if (row[i] >= 0) stored[i] = read_pack<N>(rows + row[i] * table.width + c);
+                    if (row[i]) stored[i] = read_pack<N>(row[i] + c);
 #pragma unroll
                 for (int i = 0; i < kAtOnce; ++i) {
-                    if (row[i] < 0) continue;
+                    if (!row[i]) continue;
                     Pack<float, N> numbers;
 #pragma unroll
                     for (int k = 0; k < N; ++k) numbers.values[k] = decoded(stored[i].values[k], scale[i]);
                     write_pack(numbers, out + (begin + i * groups) * table.width + c);
                 }
             }
+        });
+        if (!hot.slots) return;
+        add_up(hits, kLanes);
+        each_lane([&](int lane) {
+            if (lane == 0 && hits[lane] > 0) add_to(hot.hits, static_cast<int64_t>(hits[lane]));
         });
     }
 };
@@ -151,17 +168,19 @@ void with_type(RowType type, const Work& work) {
 
 }  // namespace
 
-void read_rows(const Table& table, const int64_t* ids, int64_t count, float* out, int32_t* steps, Stream stream) {
+void read_rows(const Table& table, const Hot& hot, const int64_t* ids, int64_t count, float* out, int32_t* steps,
+               Stream stream) {
     with_type(table.type, [&](auto example) {
         using Stored = decltype(example);
         const auto* rows = reinterpret_cast<const Stored*>(table.rows);
+        const auto* copies = reinterpret_cast<const Stored*>(hot.rows);
         const auto with = [&](auto pack) {
             constexpr int N = decltype(pack)::value;
             using Work = ReadRows<Stored, N>;
-            const Work work = {lanes_for(table.width, N), table, ids, count, out, steps};
+            const Work work = {lanes_for(table.width, N), table, hot, ids, count, out, steps};
             launch(work, warps_for(count, kLanes / work.group * Work::kAtOnce), stream);
         };
-        if (fits_packs(rows, table.width, 4) && fits_packs(out, table.width, 4))
+        if (fits_packs(rows, table.width, 4) && fits_packs(copies, table.width, 4) && fits_packs(out, table.width, 4))
             with(std::integral_constant<int, 4>());
         else
             with(std::integral_constant<int, 1>());

@@ -101,10 +101,6 @@ struct EdgeDots {
     }
 };
 
-// As many numbers as a lane reads at once: 16 bytes of the wider type.
-template <class A, class B>
-constexpr int kPack = 16 / (sizeof(A) > sizeof(B) ? sizeof(A) : sizeof(B));
-
 }  // namespace
 
 template <class In, class Out>

@@ -16,8 +16,18 @@ struct Table {
     int32_t* written;  // or null
 };
 
+// Copies of a table's rows, in the device's memory, and counts of what is read.
+struct Hot {
+    const int32_t* slots;  // of each row of the table where its copy is, -1 if there is none; or null: there are none
+    const uint8_t* rows;
+    const float* scales;
+    int64_t* hits;      // one number, to which the rows that are read from copies are added
+    int32_t* accesses;  // or null; one number a row of the table, to which its reads are added
+};
+
 // out[i] = row ids[i], and steps[i] = when it was written, where `steps` is given.
-void read_rows(const Table& table, const int64_t* ids, int64_t count, float* out, int32_t* steps, Stream stream);
+void read_rows(const Table& table, const Hot& hot, const int64_t* ids, int64_t count, float* out, int32_t* steps,
+               Stream stream);
 
 // Rows as a table stores them; `scales` for int8.
 void encode_rows(const float* rows, int64_t count, int64_t width, RowType type, void* stored, float* scales,

@@ -56,6 +56,12 @@ DEVICE void meet() { __syncwarp(); }
 // Makes a number the smaller of it and another, whoever else does so meanwhile.
 DEVICE void lower(int32_t* number, int32_t other) { atomicMin(number, other); }
 
+// Adds to a number, whoever else does so meanwhile.
+DEVICE void add_to(int32_t* number, int32_t by) { atomicAdd(number, by); }
+DEVICE void add_to(int64_t* number, int64_t by) {
+    atomicAdd(reinterpret_cast<unsigned long long*>(number), static_cast<unsigned long long>(by));
+}
+
 // Memory that no kernel of the same launch writes.
 template <int Bytes>
 struct Words;
@@ -111,6 +117,11 @@ inline void meet() {}
 
 inline void lower(int32_t* number, int32_t other) {
     if (other < *number) *number = other;
+}
+
+template <class T>
+void add_to(T* number, T by) {
+    *number += by;
 }
 
 template <class T>

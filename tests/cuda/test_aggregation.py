@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnnscale.ops import attend, attend_edges, extremes, spmm, transpose_csr
+from gnnscale.ops import attend, attend_edges, attention, extremes, spmm, transpose_csr
 
 WIDTHS = [1, 3, 4, 7, 16, 33, 64, 128, 200, 256]
 
@@ -107,9 +107,28 @@ def test_extremes_and_their_gradients(device: torch.device, width: int, largest:
     close(results[0][1], results[1][1])
 
 
-def test_an_extreme_that_leads_to_nan_is_nan(device: torch.device) -> None:
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("largest", [True, False])
+def test_extremes_of_bfloat16_rows(device: torch.device, width: int, largest: bool) -> None:
     indptr, indices = skewed()
-    x = torch.randn(700, 4)
+    x = torch.randint(-3, 4, (700, width)) / 7.0  # so that there are ties, more than bfloat16 can count
+    upstream = torch.randn(len(indptr) - 1, width).bfloat16()
+    rows = leaf(x, device, torch.bfloat16)
+    out = extremes(indptr.to(device), indices.to(device), rows, largest=largest)
+    (found,) = torch.autograd.grad(out, rows, upstream.to(device))
+    assert out.dtype == found.dtype == torch.bfloat16
+
+    wide = leaf(x.bfloat16(), torch.device("cpu"), torch.float64)
+    wanted = extremes(indptr, indices, wide, largest=largest)
+    assert torch.equal(out.cpu().double(), wanted)
+    (wanted,) = torch.autograd.grad(wanted, wide, upstream.double())
+    torch.testing.assert_close(found.cpu().double(), wanted, rtol=2**-8, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_extreme_that_leads_to_nan_is_nan(device: torch.device, dtype: torch.dtype) -> None:
+    indptr, indices = skewed()
+    x = torch.randn(700, 4).to(dtype)
     x[int(indices[-1]), 1] = torch.nan  # of the last row with edges, a long one
     found = extremes(indptr.to(device), indices.to(device), x.to(device)).cpu()
     assert torch.equal(found.isnan(), extremes(indptr, indices, x.double()).isnan())
@@ -161,6 +180,73 @@ def test_attention_to_given_scores_and_its_gradients(device: torch.device, heads
         results.append((out, *torch.autograd.grad(out, leaves, upstream.to(place, dtype))))
     for found, wanted in zip(*results, strict=True):
         close(found, wanted, 1e-4)
+
+
+# Columns of which eight, four, or one are read at once; heads in one tile, in several, and of several tiles each.
+SHAPES_OF_BFLOAT16 = [(1, 7), (8, 8), (3, 5), (4, 32), (1, 300), (6, 40), (2, 129), (40, 4), (1, 520), (2, 304)]
+
+
+@pytest.mark.parametrize(("heads", "columns"), SHAPES_OF_BFLOAT16)
+@pytest.mark.parametrize("by_edge", [True, False])
+@pytest.mark.parametrize("dropped", [True, False])
+def test_attention_to_bfloat16_rows(
+    device: torch.device, heads: int, columns: int, by_edge: bool, dropped: bool
+) -> None:
+    """Each direction is that of the same numbers in double precision, rounded once."""
+    indptr, indices = skewed(100)
+    num_dst, num_edges = len(indptr) - 1, len(indices)
+    x = torch.randn(100, heads * columns).bfloat16()
+    source = target = scores = log_multiplicity = mask = None
+    if by_edge:
+        scores = 5 * torch.randn(num_edges, heads)
+        scores[3:515] = -torch.inf  # all of a row's
+    else:
+        source, target = 3 * torch.randn(100, heads), 3 * torch.randn(num_dst, heads)
+    if dropped:
+        log_multiplicity = torch.randint(0, 4, (num_edges,)).float().log()
+        log_multiplicity[indptr[-2] - 40 : indptr[-2]] = -torch.inf
+        mask = torch.randint(0, 3, (num_edges + (not by_edge) * num_dst, heads)).float()
+    rest = None, None, None, 0.2, not by_edge
+    upstream = torch.randn(num_dst, heads * columns).bfloat16()
+    given = [x, source, target, scores, log_multiplicity, mask]
+
+    on_device = [value if value is None else value.to(device) for value in given]
+    structure = indptr.to(device), indices.to(device)
+    found = attention._attend(*structure, *on_device, *rest, True)
+    of_found = attention._gradients(*structure, *on_device, *rest, *found, upstream.to(device))
+    assert [part.dtype for part in found] == [torch.bfloat16, torch.float32, torch.float32, torch.bfloat16]
+    assert [part.dtype for part in of_found] == [torch.bfloat16, *3 * [torch.float32]]
+
+    wide = [value if value is None else value.double() for value in given]
+    wanted = attention._attend(indptr, indices, *wide, *rest, True)
+    kept = [part.cpu().double() for part in found]  # the gradients know the rounded result
+    of_wanted = attention._gradients(indptr, indices, *wide, *rest, *kept, upstream.double())
+    for some, others in zip(found + of_found, wanted + of_wanted, strict=True):
+        size = 1 + float(others.abs().max()) if others.numel() else 1.0
+        rounding, rest_of_it = (2**-8, 1e-5) if some.dtype == torch.bfloat16 else (0, 1e-4)
+        torch.testing.assert_close(some.cpu().double(), others, rtol=rounding, atol=rest_of_it * size)
+
+    leaves = [leaf(value, device, value.dtype) for value in given[:4] if value is not None]
+    if by_edge:
+        out = attend_edges(*structure, *leaves, log_multiplicity=on_device[4], mask=on_device[5])
+    else:
+        out = attend(*structure, *leaves, own_row=True, log_multiplicity=on_device[4], mask=on_device[5])
+    assert torch.equal(out, found[0])
+    again = torch.autograd.grad(out, leaves, upstream.to(device))
+    assert all(map(torch.equal, again, [part for part in of_found if part.numel()]))
+
+
+def test_bfloat16_rows_that_are_not_aligned(device: torch.device) -> None:
+    indptr, indices = skewed(100)
+    structure = indptr.to(device), indices.to(device)
+    x, scores = torch.randn(100 * 16 + 1).bfloat16(), torch.randn(len(indices), 2)
+    rows, wide = x.to(device)[1:].view(100, 16), x[1:].view(100, 16).double()
+    found, wanted = (
+        attend_edges(*structure, rows, scores.to(device)),
+        attend_edges(indptr, indices, wide, scores.double()),
+    )
+    torch.testing.assert_close(found.cpu().double(), wanted, rtol=2**-8, atol=1e-5)
+    assert torch.equal(extremes(*structure, rows).cpu().double(), extremes(indptr, indices, wide))
 
 
 def test_the_same_again_to_the_last_bit(device: torch.device) -> None:

@@ -80,22 +80,28 @@ def test_rows_that_are_not_there_are_refused(transfers: TorchTransfers) -> None:
         transfers.pull(table, torch.tensor([10]), step=0)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("placement", ["device", "pinned"])
-def test_stores_on_a_gpu(placement: str) -> None:
+@pytest.mark.parametrize("placement", ["device", "pinned", "host"])
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_stores_on_a_gpu(device: torch.device, placement: str, dtype: str) -> None:
+    if device.type == "cpu":
+        pytest.skip("the host has no streams")
     rows, ids = torch.randn(1000, 64), torch.randint(1000, (300,))
-    features = FeatureStore(rows, placement=placement, device="cuda", cache_rows=10, hot=torch.rand(1000))
-    assert torch.equal(features.pull(ids).wait().cpu(), rows[ids])
-    history = HistoryStore(1000, [64], placement=placement, device="cuda", dtype="int8")
-    history.push(0, torch.arange(1000), rows.cuda())
-    wanted = encoding.decode(*encoding.encode(rows, torch.int8))
+    features = FeatureStore(rows, placement=placement, device=device, dtype=dtype, cache_rows=10, hot=torch.rand(1000))
+    wanted = encoding.decode(*encoding.encode(rows, getattr(torch, dtype)))
+    assert torch.equal(features.pull(ids).wait().cpu(), wanted[ids])
+    history = HistoryStore(1000, [64], placement=placement, device=device, dtype=dtype)
+    assert not history.pull(0, ids).wait().any()  # whose zeros the caller's stream has written
+    history.push(0, torch.arange(1000), rows.to(device))
     assert torch.equal(history.pull(0, ids).wait().cpu(), wanted[ids])
     state = history.state_dict()
     history.reset()
     assert not history.pull(0, ids).wait().any()
-    history.load_state_dict(state)
+    history.load_state_dict({**state, "tables": [{k: v.to(device) for k, v in t.items()} for t in state["tables"]]})
     assert torch.equal(history.pull(0, ids).wait().cpu(), wanted[ids])
+    history.grow(1100)
+    assert torch.equal(history.pull(0, ids).wait().cpu(), wanted[ids])
+    assert not history.pull(0, torch.arange(1000, 1100)).wait().any()
+    history.take_traffic()
 
 
 @pytest.mark.cuda

@@ -72,3 +72,10 @@ def test_kernels_do_not_reach_ordinary_memory(gpu):
         sample_neighbors(indptr, indices, seeds, [1], key=0)
     nodes, _, _ = sample_neighbors(indptr.pin_memory(), indices.pin_memory(), seeds, [1], key=0)
     assert nodes.tolist() == [0, 1]
+
+
+def test_a_stream_within_itself_is_left_again(gpu):
+    before, other = torch.cuda.current_stream(), torch.cuda.Stream()
+    with torch.cuda.stream(other), torch.cuda.stream(other):
+        assert torch.cuda.current_stream() is other
+    assert torch.cuda.current_stream() is before

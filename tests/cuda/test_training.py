@@ -97,13 +97,11 @@ def test_where_histories_are_changes_no_curve(data, placement, dtype):
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 @pytest.mark.parametrize("model", MODELS)
-def test_mixed_precision_on_a_gpu(data, model):
+def test_mixed_precision(data, model, device):
     curves = []
     for amp in ("none", "bf16"):
-        points = gs.train(make(model, data), data, SAMPLERS["gas"](), epochs=2, device="cuda", amp=amp).points
+        points = gs.train(make(model, data), data, SAMPLERS["gas"](), epochs=2, device=device, amp=amp).points
         curves.append([point.loss for point in points])
     assert curves[1] == pytest.approx(curves[0], rel=0.05)
 

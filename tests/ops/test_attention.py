@@ -133,9 +133,10 @@ def test_gradcheck() -> None:
 
 @pytest.mark.skipif(not OPERATORS, reason="needs torch 2.4")
 @pytest.mark.parametrize("given_scores", [False, True])
-def test_the_operator_passes_torchs_checks(given_scores: bool) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_operator_passes_torchs_checks(given_scores: bool, dtype: torch.dtype) -> None:
     indptr, indices = random_csc(8, 30)
-    x = torch.randn(8, 6, requires_grad=True)
+    x = torch.randn(8, 6).to(dtype).requires_grad_()
     source, target = (torch.randn(8, 2, requires_grad=True) for _ in range(2))
     scores = torch.randn(30, 2, requires_grad=True)
     values = (x, None, None, scores) if given_scores else (x, source, target, None)
@@ -150,11 +151,28 @@ def test_the_operator_passes_torchs_checks(given_scores: bool) -> None:
     plain = attend(indptr, indices, x, source, target, own_row=True) if plain is None else plain
     leaves = [value for value in values if value is not None]
     assert torch.equal(by_operator, plain)
-    upstream = torch.randn(8, 6)
+    upstream = torch.randn(8, 6).to(dtype)
     for one, other in zip(
         torch.autograd.grad(by_operator, leaves, upstream), torch.autograd.grad(plain, leaves, upstream), strict=True
     ):
         assert torch.equal(one, other)
+
+
+@pytest.mark.usefixtures("either_backend")
+def test_bfloat16_rows_are_computed_in_float32_and_rounded() -> None:
+    indptr, indices = random_csc(20, 200)
+    x = torch.randn(20, 6).bfloat16().requires_grad_()
+    source, target = (torch.randn(20, 2, requires_grad=True) for _ in range(2))
+    upstream = torch.randn(20, 6).bfloat16()
+    wide = x.detach().float().requires_grad_()
+    out = attend(indptr, indices, x, source, target, own_row=True)
+    wanted = attend(indptr, indices, wide, source, target, own_row=True)
+    assert torch.equal(out, wanted.bfloat16())
+    of_x, *others = torch.autograd.grad(out, (x, source, target), upstream)
+    of_wide, *wanted = torch.autograd.grad(wanted, (wide, source, target), upstream.float())
+    assert torch.equal(of_x, of_wide.bfloat16())
+    for some, other in zip(others, wanted, strict=True):  # which know the rounded result
+        torch.testing.assert_close(some, other, rtol=0, atol=0.02 * float(other.abs().max()))
 
 
 def test_the_result_does_not_depend_on_threads() -> None:
@@ -191,7 +209,7 @@ def test_its_exponential_is_right_to_the_last_places() -> None:
 def test_wrong_arguments_get_a_sentence() -> None:
     indptr, indices = torch.tensor([0, 2, 3]), torch.tensor([1, 0, 1])
     x, scores, ends = torch.randn(2, 4), torch.randn(3, 2), torch.randn(2, 2)
-    with pytest.raises(TypeError, match="x must be float32 or float64; got float16"):
+    with pytest.raises(TypeError, match="x must be float32, float64 or bfloat16; got float16"):
         attend_edges(indptr, indices, x.half(), scores)
     with pytest.raises(ValueError, match="x must have two dimensions"):
         attend_edges(indptr, indices, x[0], scores)

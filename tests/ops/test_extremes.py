@@ -1,5 +1,7 @@
 """The largest and smallest of neighbours' rows: against brute force and the reference, with ties and odd numbers."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -64,9 +66,21 @@ def test_numerical_gradients_and_threads():
     assert all(torch.equal(*pair) for pair in zip(*results, strict=True))
 
 
+@pytest.mark.parametrize("module", ["native", "torch"])
+def test_bfloat16_rows_have_their_gradient_shared_by_counts_that_it_cannot_hold(module, monkeypatch):
+    if module == "torch":
+        monkeypatch.setattr(sys.modules[extremes.__module__], "native", None)
+    x = torch.ones(1000, 1, dtype=torch.bfloat16, requires_grad=True)
+    out = extremes(torch.tensor([0, 301, 1000]), torch.arange(1000), x)
+    assert out.dtype == torch.bfloat16
+    (gradient,) = torch.autograd.grad(out.sum(), x)
+    wanted = torch.cat([torch.full((301, 1), 1 / 301), torch.full((699, 1), 1 / 699)])
+    assert torch.equal(gradient, wanted.bfloat16())
+
+
 def test_wrong_arguments_get_a_sentence():
     indptr, indices, x = torch.tensor([0, 2, 3]), torch.tensor([1, 0, 1]), torch.randn(2, 4)
-    with pytest.raises(TypeError, match="x must be float32 or float64; got float16"):
+    with pytest.raises(TypeError, match="x must be float32, float64 or bfloat16; got float16"):
         extremes(indptr, indices, x.half())
     with pytest.raises(ValueError, match="x must have two dimensions"):
         extremes(indptr, indices, x[0])

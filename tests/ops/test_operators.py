@@ -38,9 +38,10 @@ def test_spmm_of_bfloat16_is_an_operator(matrix):
 
 
 @pytest.mark.parametrize("largest", [False, True])
-def test_extremes_is_an_operator(matrix, largest):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_extremes_is_an_operator(matrix, largest, dtype):
     indptr, indices, transpose = matrix
-    x = torch.randn(12, 5, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(12, 5).to(dtype).requires_grad_()
     torch.library.opcheck(torch.ops.gnnscale.extremes.default, (indptr, indices, x, largest, *transpose))
 
 
