@@ -18,6 +18,8 @@ Line = tuple[str, str, str, str]
 Way = Callable[[int], object]
 Medians = Callable[[Mapping[str, Way], int], dict[str, float]]
 
+NUM_WALKS = 1_000_000
+
 # Name, what makes the sampler, seeds a batch, and DGL's sampler where it has one; fan-outs from the input inwards.
 SAMPLERS: tuple[tuple[str, Callable[[], gs.samplers.Sampler], int, Callable[[], object] | None], ...] = (
     ("neighbor [10, 10]", lambda: gs.samplers.NeighborSampler([10, 10]), 1024,
@@ -81,7 +83,7 @@ def of_dgl(n: int, sampler: object, graph: dgl.DGLGraph, seeds: list[Tensor]) ->
 
 def walk_lines(csc: CSC, there: CSC, repeats: int, medians: Medians, threads: int) -> Iterator[Line]:
     """Walks as they come, and sorted by the node that they are at before each step (NextDoor's transit vertices)."""
-    starts = torch.randint(csc.num_nodes, (1_000_000,))
+    starts = torch.randint(csc.num_nodes, (NUM_WALKS,))
     started = starts.to(there.device)
 
     def grouped(n: int) -> Tensor:
@@ -101,7 +103,7 @@ def walk_lines(csc: CSC, there: CSC, repeats: int, medians: Medians, threads: in
     )
     for who, wanted in (("as they come", "10 ×"), ("grouped", "")):
         yield (
-            f"1 M random walks of 4 steps, {who}",
+            f"{NUM_WALKS} random walks of 4 steps, {who}",
             f"{1e3 * seconds[who]:.2f} ms, {threads} CPU threads {1e3 * seconds['CPU']:.2f}",
             f"{seconds['CPU'] / seconds[who]:.1f} ×",
             wanted,
