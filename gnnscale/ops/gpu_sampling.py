@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gnnscale.ops.gpu import stream_of
+from gnnscale.ops.gpu import memory_of, stream_of
 from gnnscale.ops.random import as_signed, fold, uniform
 from gnnscale.ops.reference.rules import priority_cut
 
 _NOWHERE = 2**31 - 1
+# Edges for which there may be room without need, so that all hops are drawn in one call: 340 MB.
+_MOST_ROOM = 2**24
 # Offsets, positions and importance of the edges drawn.
 _Drawn = tuple[Tensor, Tensor, Tensor]
 _Hops = tuple[Tensor, list[tuple[Tensor, Tensor, Tensor, Tensor]]]
@@ -80,6 +82,10 @@ def sample_neighbors(
     replace: bool,
 ) -> _Hops:
     """See ``native/include/sampling.h``."""
+    if weight is None and min(fanouts, default=-1) >= 0:
+        room = _room(len(seeds), fanouts, len(indptr) - 1)
+        if sum(most for _, most in room) <= _MOST_ROOM:
+            return _sample_alike(cuda, indptr, indices, seeds, fanouts, key, replace, room)
 
     def draw(nodes: Tensor, fanout: int, hop: int) -> _Drawn:
         state = fold(key, hop) % 2**64
@@ -90,6 +96,52 @@ def sample_neighbors(
         return _draw_by_priority(cuda, in_edges(cuda, indptr, nodes), weight, fanout, state)
 
     return _sample(cuda, indptr, indices, seeds, fanouts, draw)
+
+
+def _room(num_seeds: int, fanouts: list[int], num_nodes: int) -> list[tuple[int, int]]:
+    """The most rows and edges that each hop can have."""
+    rows, room = num_seeds, []
+    for fanout in fanouts:
+        room.append((rows, rows * fanout))
+        rows = min(rows * (1 + fanout), max(num_nodes, num_seeds))
+    return room
+
+
+def _sample_alike(
+    cuda: Any,
+    indptr: Tensor,
+    indices: Tensor,
+    seeds: Tensor,
+    fanouts: list[int],
+    key: int,
+    replace: bool,
+    room: list[tuple[int, int]],
+) -> _Hops:
+    """All hops in one call, into as much memory as they may need; the host waits once, for their lengths."""
+    device, num_nodes, num_hops = seeds.device, len(indptr) - 1, len(fanouts)
+    rows, edges = [most for most, _ in room], [most for _, most in room]
+    nodes = seeds.new_empty(min(rows[-1] * (1 + fanouts[-1]), max(num_nodes, len(seeds))))
+    places = torch.full((num_nodes,), _NOWHERE, dtype=torch.int32, device=device)
+    offsets = torch.empty(sum(rows) + num_hops, dtype=torch.int32, device=device)
+    sources = torch.empty(sum(edges), dtype=torch.int32, device=device)
+    positions = torch.empty(sum(edges), dtype=torch.int64, device=device)
+    importance = torch.empty(sum(edges), device=device)
+    sizes = torch.empty(2 * num_hops + 2, dtype=torch.int64, device=device)
+    states = [fold(key, hop) % 2**64 for hop in range(num_hops)]
+    cuda.sample_alike(
+        indptr, indices, fanouts, replace, states, seeds, rows, edges, places, nodes, offsets, sources, positions,
+        importance, sizes, memory_of(seeds), stream_of(seeds),
+    )  # fmt: skip
+    repeated, *lengths = sizes.tolist()
+    if repeated:
+        raise ValueError("seeds holds a node more than once; give each seed once.")
+    hops, row, edge = [], 0, 0
+    for hop, (most_rows, most_edges) in enumerate(room):
+        num_rows, num_edges = lengths[hop], lengths[num_hops + 1 + hop]
+        there = slice(edge, edge + num_edges)
+        hops.append((offsets[row : row + num_rows + 1], sources[there], positions[there], importance[there]))
+        row, edge = row + most_rows + 1, edge + most_edges
+    return nodes[: lengths[num_hops]], hops
 
 
 def sample_labor(

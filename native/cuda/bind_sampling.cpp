@@ -54,6 +54,35 @@ void bind_number_new(int32_t num_known, const Words& is_first, const Words& rank
                nodes.data(), sources.data(), stream);
 }
 
+void bind_sample_alike(const Pointers64& indptr, const AnyIntegers& indices, const std::vector<int64_t>& fanouts,
+                       bool replace, const std::vector<uint64_t>& states, const Numbers& seeds,
+                       const std::vector<int64_t>& most_rows, const std::vector<int64_t>& most_edges,
+                       const Words& places, const Numbers& nodes, const Words& offsets, const Words& sources,
+                       const Numbers& positions, const Floats<1>& importance, const Numbers& sizes,
+                       const nb::callable& empty, Stream stream) {
+    const size_t num_hops = fanouts.size();
+    require(states.size() == num_hops && most_rows.size() == num_hops && most_edges.size() == num_hops,
+            "states, rows and edges have to be of each hop.");
+    require(sizes.size() == 2 * num_hops + 2, "sizes are too few.");
+    Hops hops;
+    int64_t row = 0, edge = 0;
+    for (size_t h = 0; h < num_hops; ++h) {
+        require(fanouts[h] >= 0, "fan-outs have to be numbers of edges.");
+        hops.draws.push_back({fanouts[h], replace, states[h]});
+        hops.arrays.push_back({most_rows[h], most_edges[h], offsets.data() + row, sources.data() + edge,
+                               positions.data() + edge, importance.data() + edge});
+        row += most_rows[h] + 1;
+        edge += most_edges[h];
+    }
+    const auto fits = [](auto& array, int64_t size) { return static_cast<int64_t>(array.size()) == size; };
+    require(fits(offsets, row) && fits(sources, edge) && fits(positions, edge) && fits(importance, edge),
+            "there is not the room that the hops need.");
+    FrameworkMemory memory(empty);
+    const OnDevice device(seeds.device_id());
+    sample_alike(graph_of(indptr, indices), hops, seeds.data(), static_cast<int64_t>(seeds.size()), places.data(),
+                 nodes.data(), sizes.data(), memory, stream);
+}
+
 using Doubles = TensorView<double, 1, Device>;
 using Flags = TensorView<bool, 1, Device>;
 template <class T>
@@ -158,6 +187,9 @@ void bind_sampling(nb::module_& m) {
           "is_first"_a, "stream"_a);
     m.def("number_new", bind_number_new, "num_known"_a, "is_first"_a, "ranks"_a, "places"_a, "nodes"_a, "sources"_a,
           "stream"_a);
+    m.def("sample_alike", bind_sample_alike, "indptr"_a, "indices"_a, "fanouts"_a, "replace"_a, "states"_a, "seeds"_a,
+          "most_rows"_a, "most_edges"_a, "places"_a, "nodes"_a, "offsets"_a, "sources"_a, "positions"_a, "importance"_a,
+          "sizes"_a, "empty"_a, "stream"_a);
     m.def("mark_below", bind_mark_below, "indices"_a, "rows"_a, "shift"_a, "state"_a, "limits"_a, "keep"_a, "stream"_a);
     m.def("mark_members", bind_mark_members, "indices"_a, "rows"_a, "shift"_a, "places"_a, "keep"_a, "stream"_a);
     m.def("labor_roots", bind_labor_roots, "offsets"_a, "sources"_a, "pi"_a, "fanout"_a, "y"_a, "stream"_a);

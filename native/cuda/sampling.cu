@@ -1,14 +1,8 @@
+#include "draw_row.h"
 #include "sampling.h"
-
-#include "random.h"
 
 namespace gnnscale::gpu {
 namespace {
-
-DEVICE int64_t drawn_of(const Draw& draw, int64_t degree) {
-    if (draw.fanout < 0 || (!draw.replace && degree < draw.fanout)) return degree;
-    return degree > 0 ? draw.fanout : 0;
-}
 
 struct Count {
     Graph graph;
@@ -18,12 +12,11 @@ struct Count {
 
     DEVICE void operator()(int64_t i) const {
         const int64_t node = nodes[i];
-        counts[i] = drawn_of(draw, read(graph.indptr + node + 1) - read(graph.indptr + node));
+        counts[i] = draw.count(read(graph.indptr + node + 1) - read(graph.indptr + node));
     }
 };
 
-// A warp a row. Floyd's algorithm (rules.h) draws its candidates all at once; then one after another gives way to the
-// last number that it may be if it is among those before it, which the lanes look through together.
+// A warp a row.
 struct DrawRow {
     Graph graph;
     Draw draw;
@@ -31,34 +24,9 @@ struct DrawRow {
     int64_t* positions;
     float* importance;
 
-    DEVICE void operator()(int64_t warp) const {
-        const int64_t node = nodes[warp], start = read(graph.indptr + node);
-        const int64_t degree = read(graph.indptr + node + 1) - start, drawn = drawn_of(draw, degree);
-        int64_t* mine = positions + offsets[warp];
-        const bool all = draw.fanout < 0 || (!draw.replace && degree <= draw.fanout);
-        const int64_t first = draw.replace ? 0 : degree - drawn;
-        const uint64_t state = fold(draw.state, static_cast<uint64_t>(node));
-        each_lane([&](int lane) {
-            for (int64_t j = lane; j < drawn; j += kLanes) {
-                mine[j] = start + (all ? j : bounded(fold(state, j), draw.replace ? degree : first + j + 1));
-                if (importance)
-                    importance[offsets[warp] + j] = static_cast<float>(degree) / static_cast<float>(drawn);
-            }
-        });
-        if (all || draw.replace) return;
-        for (int64_t j = 1; j < drawn; ++j) {
-            meet();
-            const int64_t candidate = mine[j];
-            PerLane<uint32_t> met;
-            each_lane([&](int lane) {
-                met[lane] = 0;
-                for (int64_t i = lane; i < j; i += kLanes) met[lane] |= mine[i] == candidate;
-            });
-            const bool any = any_lane(met);
-            each_lane([&](int lane) {
-                if (lane == 0 && any) mine[j] = start + first + j;
-            });
-        }
+    DEVICE void operator()(int64_t row) const {
+        const int64_t first = offsets[row];
+        draw_row(graph, draw, nodes[row], positions + first, importance ? importance + first : nullptr);
     }
 };
 

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "host_device.h"
 #include "kernels.h"
 
 namespace gnnscale::gpu {
@@ -20,6 +22,11 @@ struct Draw {
     int64_t fanout;
     bool replace;
     uint64_t state;
+
+    HOST_DEVICE int64_t count(int64_t degree) const {
+        if (fanout < 0 || (!replace && degree < fanout)) return degree;
+        return degree > 0 ? fanout : 0;
+    }
 };
 
 // counts[i] = the edges drawn of nodes[i].
@@ -39,6 +46,23 @@ void find_new(const Graph& graph, const int64_t* positions, int64_t num_edges, i
 // ranks[e] = how many of the edges up to e are first. Puts new nodes behind those known, and sources become places.
 void number_new(int32_t num_known, const int32_t* is_first, const int32_t* ranks, int64_t num_edges,
                 int32_t* places, int64_t* nodes, int32_t* sources, Stream stream);
+
+// Room for what a hop may have at most: offsets one more than its rows.
+struct HopArrays {
+    int64_t most_rows, most_edges;
+    int32_t *offsets, *sources;
+    int64_t* positions;
+    float* importance;
+};
+struct Hops {
+    std::vector<Draw> draws;  // without a negative fan-out
+    std::vector<HopArrays> arrays;
+};
+
+// All hops at once. `sizes` gets whether a seed is repeated, the number of nodes at first and after each hop, and the number
+// of each hop's edges.
+void sample_alike(const Graph& graph, const Hops& hops, const int64_t* seeds, int64_t num_seeds, int32_t* places,
+                  int64_t* nodes, int64_t* sizes, Allocator& memory, Stream stream);
 
 // All in-edges of some nodes, one after the other: edge e is of row rows[e], and stands at e + shift[rows[e]].
 struct InEdges {

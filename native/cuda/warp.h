@@ -50,6 +50,19 @@ DEVICE PerLane<T> exchanged(PerLane<T>& values, int mask) {
 // Whether any lane's number is not 0.
 DEVICE bool any_lane(PerLane<uint32_t>& values) { return __any_sync(0xFFFFFFFF, values[0] != 0); }
 
+// What the lane has that is so many before; of the first ones, 0.
+DEVICE PerLane<int64_t> shifted(PerLane<int64_t>& values, int distance) {
+    PerLane<int64_t> others;
+    const long long other = __shfl_up_sync(0xFFFFFFFF, static_cast<long long>(values[0]), distance);
+    others[0] = static_cast<int>(threadIdx.x % kLanes) < distance ? 0 : other;
+    return others;
+}
+
+// What the last lane has.
+DEVICE int64_t last_lane(PerLane<int64_t>& values) {
+    return __shfl_sync(0xFFFFFFFF, static_cast<long long>(values[0]), kLanes - 1);
+}
+
 // After it, every lane sees what the others have written before.
 DEVICE void meet() { __syncwarp(); }
 
@@ -113,6 +126,14 @@ inline bool any_lane(PerLane<uint32_t>& values) {
     return any != 0;
 }
 
+inline PerLane<int64_t> shifted(PerLane<int64_t>& values, int distance) {
+    PerLane<int64_t> others;
+    for (int lane = 0; lane < kLanes; ++lane) others[lane] = lane < distance ? 0 : values[lane - distance];
+    return others;
+}
+
+inline int64_t last_lane(PerLane<int64_t>& values) { return values[kLanes - 1]; }
+
 inline void meet() {}
 
 inline void lower(int32_t* number, int32_t other) {
@@ -136,6 +157,14 @@ template <class T>
 DEVICE void add_up(PerLane<T>& values, int group) {
     for (int mask = group / 2; mask > 0; mask /= 2) {
         PerLane<T> others = exchanged(values, mask);
+        each_lane([&](int lane) { values[lane] += others[lane]; });
+    }
+}
+
+// Each lane's number becomes the sum over the lanes up to it.
+DEVICE void running_sum(PerLane<int64_t>& values) {
+    for (int distance = 1; distance < kLanes; distance *= 2) {
+        PerLane<int64_t> others = shifted(values, distance);
         each_lane([&](int lane) { values[lane] += others[lane]; });
     }
 }

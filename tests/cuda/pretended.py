@@ -393,6 +393,7 @@ WRITTEN = {
     "draw_edges": {7, 8},
     "find_new": {4, 5, 6},
     "number_new": {3, 4, 5},
+    "sample_alike": {8, 9, 10, 11, 12, 13, 14},
     "mark_below": {5},
     "mark_members": {4},
     "labor_roots": {4},

@@ -47,6 +47,19 @@ def test_the_sample_is_the_cpus(
         assert mine.dtype == theirs.dtype
 
 
+@pytest.mark.parametrize("fanouts", [[3, 0], [2, 2, 1]])
+def test_lists_of_several_tiles(device: torch.device, fanouts: list[int]) -> None:
+    """More seeds and edges than a warp adds up at once."""
+    indptr = torch.arange(4001) * 5
+    indices = torch.randint(4000, (20000,), dtype=torch.int32)
+    seeds = torch.randperm(4000)[:3500]
+    wanted = on_the_cpu(indptr, indices, seeds, fanouts, 5, False)
+    nodes, hops, importance = sample_neighbors(indptr.to(device), indices.to(device), seeds.to(device), fanouts, key=5)
+    found = [nodes, *(part for hop, factors in zip(hops, importance, strict=True) for part in (*hop, factors))]
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert torch.equal(mine.cpu(), theirs)
+
+
 def test_seeds_that_are_repeated_are_refused(device: torch.device) -> None:
     indptr, indices = (part.to(device) for part in graph(torch.int32))
     with pytest.raises(ValueError, match="more than once"):
