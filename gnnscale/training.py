@@ -378,9 +378,9 @@ def train(
 
 
 def _adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Adam:
-    """Adam, on the CPU in one pass over each parameter: of a small model, a fifth of a step otherwise."""
+    """Adam in one pass over each parameter: of a small model on the CPU, a fifth of a step otherwise."""
     every = [parameter for group in groups for parameter in group["params"]]
-    fused = all(parameter.is_floating_point() and parameter.device.type == "cpu" for parameter in every)
+    fused = all(parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in every)
     try:
         return torch.optim.Adam(groups, lr=lr, fused=fused or None)
     except RuntimeError:  # torch before 2.4

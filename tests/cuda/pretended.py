@@ -66,7 +66,8 @@ class Stream:
         event.record(self)
         return event
 
-    def synchronize(self) -> None:
+    def synchronize(self, why: str = "synchronize") -> None:
+        waits.append(why)
         join(host_clock, self.clock)
 
     def query(self) -> bool:
@@ -92,6 +93,7 @@ class Event:
         (stream or current_stream()).wait_event(self)
 
     def synchronize(self) -> None:
+        waits.append("synchronize")
         join(host_clock, self.clock)
 
     def query(self) -> bool:
@@ -109,6 +111,7 @@ def join(clock: Clock, other: Clock) -> None:
 
 streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 host_clock: Clock = {}
+waits: list[str] = []  # each operation at which the host has waited for the GPU
 default_stream = Stream()
 local = threading.local()
 lock = threading.RLock()
@@ -202,6 +205,36 @@ def pin(values: Tensor, name: str) -> Tensor:
     return values
 
 
+# --- random numbers
+
+
+class Random:
+    """The GPU's generator, apart from the CPU's."""
+
+    def __init__(self) -> None:
+        self.state = torch.Generator().manual_seed(0).get_state()
+
+    def seed(self, seed: int) -> None:
+        self.set_state(torch.Generator().manual_seed(int(seed) + 1).get_state())
+
+    def get_state(self, device: Any = None) -> Tensor:
+        return self.state.clone()
+
+    def set_state(self, state: Tensor, device: Any = None) -> None:
+        self.state = state.clone()
+
+    def __enter__(self) -> None:
+        self._of_cpu = torch.random.default_generator.get_state()
+        torch.random.default_generator.set_state(self.state)
+
+    def __exit__(self, *error: object) -> None:
+        self.state = torch.random.default_generator.get_state()
+        torch.random.default_generator.set_state(self._of_cpu)
+
+
+random = Random()
+
+
 # --- tensors
 
 
@@ -232,6 +265,9 @@ class There(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(func, args, kwargs or {})
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return loaded, (self.cpu(),)
+
     def record_stream(self, stream: Any) -> None:
         self.memory.recorded.add(stream)
 
@@ -245,10 +281,29 @@ class There(Tensor):
         return memo.setdefault(id(self), copy)
 
 
+def loaded(values: Tensor) -> Tensor:
+    """What a file has of a tensor there, where ``torch.load`` puts it."""
+    return values if loads_to is not None and torch.device(loads_to).type == "cpu" else values.to(CUDA)
+
+
+loads_to: Any = None
+torch_load = torch.load
+
+
+def load(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
+    global loads_to
+    loads_to = map_location
+    with torch.serialization.safe_globals([loaded]):
+        return torch_load(*args, map_location=map_location, **kwargs)
+
+
 _TAKE_INDICES_FROM_HERE = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")
 _COPY = ("copy_", "_to_copy")
-# For their results, or for how long these are.
-_WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "unique_consecutive", "is_nonzero", "equal")
+# The host waits for their results, or for how long these are.
+_WAITS = (
+    "_local_scalar_dense", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "is_nonzero", "equal",
+    "masked_select", "bincount",
+)  # fmt: skip
 
 
 def unwrapped(x: Any) -> Any:
@@ -258,6 +313,8 @@ def unwrapped(x: Any) -> Any:
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation of torch's, on tensors here or there."""
     name = func.overloadpacket.__name__
+    if name == "_pin_memory":  # from where no function mode is, such as a thread of autograd's
+        return pin(args[0].clone(), f"pinned {tuple(args[0].shape)}")
     leaves = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     there = [x for x in leaves if isinstance(x, There)]
     wanted = kwargs.get("device")
@@ -272,15 +329,18 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
                 raise RuntimeError(
                     f"{name}: expected all tensors on cuda:0, one of shape {tuple(x.shape)} is on the CPU"
                 )
-    waits = name in _COPY and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
+    # Between here and there.
+    crosses = name in _COPY and (len(there) < len(leaves) if name == "copy_" else to_there != bool(there))
+    waits = crosses and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
     with lock:
         note(func, name, args, kwargs, leaves, bool(there) or to_there, waits)
-        out = func(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
+        with random if to_there and torch.Tag.nondeterministic_seeded in func.tags else contextlib.nullcontext():
+            out = func(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
     if name == "copy_":
         return args[0]
     stream = current_stream()
     # Of a copy for which the host does not wait, the memory here is pinned.
-    if not to_there and (pins or (name == "_to_copy" and there and not waits)):
+    if not to_there and (pins or (crosses and not waits)):
         out = tree_map(lambda x: pin(x, name) if isinstance(x, Tensor) else x, out)
         if there and (memory := pinned_memory(out)) is not None:
             memory.touch(stream, stream.clock[stream], True, name)
@@ -319,12 +379,17 @@ def note(
         memory = x.memory if isinstance(x, There) else pinned_memory(x)
         if memory is not None:
             memory.touch(stream, time, id(x) in written, name)
-    if (
-        name
-        in ("_local_scalar_dense", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "is_nonzero", "equal")
-        or waits
-    ):
-        stream.synchronize()
+    if waits or name in _WAITS or waits_for_indices(name, args, kwargs):
+        stream.synchronize(name)
+
+
+def waits_for_indices(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Of a mask the host has to know how much it takes, and indices on the host are copied."""
+    if name == "repeat_interleave":
+        return kwargs.get("output_size") is None
+    if name not in _TAKE_INDICES_FROM_HERE:
+        return False
+    return any(x is not None and (x.dtype == torch.bool or not isinstance(x, There)) for x in args[1])
 
 
 def is_view(func: Any) -> bool:
@@ -463,7 +528,7 @@ def gpu(kernels: Any) -> Iterator[None]:
         with Called(), Dispatched():
             thread_run(thread)
 
-    nothing = dict.fromkeys(("_lazy_init", "synchronize", "reset_peak_memory_stats", "empty_cache", "manual_seed_all"))
+    nothing = dict.fromkeys(("_lazy_init", "synchronize", "reset_peak_memory_stats", "empty_cache"))
     patches: dict[str, Any] = {name: (lambda *args, **kwargs: None) for name in nothing}
     patches |= {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
@@ -472,15 +537,18 @@ def gpu(kernels: Any) -> Iterator[None]:
         "Stream": Stream, "Event": Event,
         "max_memory_allocated": lambda *args: 0, "memory_allocated": lambda *args: 0,
         "mem_get_info": lambda *args: (2**33, 2**34), "is_bf16_supported": lambda *args: True,
-        "synchronize": lambda *args: join(host_clock, everything()),
-        "is_current_stream_capturing": lambda: False,
+        "synchronize": synchronize,
+        "is_current_stream_capturing": lambda: False, "manual_seed_all": random.seed, "manual_seed": random.seed,
+        "get_rng_state": random.get_state, "set_rng_state": random.set_state,
     }  # fmt: skip
     library().pretend(True)
     races.clear()
+    waits.clear()
     try:
         with contextlib.ExitStack() as stack:
             for name, value in patches.items():
                 stack.enter_context(mock.patch.object(torch.cuda, name, value))
+            stack.enter_context(mock.patch.object(torch, "load", load))
             stack.enter_context(mock.patch.object(threading.Thread, "run", run_with_gpu))
             stack.enter_context(mock.patch.object(_backend, "_load_cuda", return_value=(Kernels(kernels), "")))
             stack.enter_context(Called())
@@ -492,8 +560,7 @@ def gpu(kernels: Any) -> Iterator[None]:
         raise races[0]
 
 
-def everything() -> Clock:
-    clock: Clock = {}
+def synchronize(device: Any = None) -> None:
+    waits.append("synchronize")
     for stream in streams:
-        join(clock, stream.clock)
-    return clock
+        join(host_clock, stream.clock)

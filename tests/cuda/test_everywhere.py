@@ -1,0 +1,224 @@
+"""Everything that takes a device, on a GPU: what comes out is what comes out on the CPU."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+dgl = pytest.importorskip("dgl")
+
+import gnnscale as gs
+from gnnscale.estimator.measure import Trajectory, measure
+from gnnscale.samplers import SAMPLERS, make_sampler
+
+CPU = torch.device("cpu")
+ARGUMENTS = {
+    **{name: {"sizes": [60, 60]} for name in ("fastgcn", "ladies", "asgcn")},
+    **{name: {"num_parts": 6} for name in ("cluster", "gas", "lmc", "graphfm")},
+    **{name: {"coverage": 5} for name in ("saint-node", "saint-edge", "saint-walk")},
+    "ripple": {"size": 100},
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return gs.load("synthetic", num_nodes=300, num_edges=2400)
+
+
+def model_of(data, name="gcn", layers=2):
+    torch.manual_seed(0)
+    return gs.nn.MODELS[name](data.num_features, 8, data.num_classes, num_layers=layers, dropout=0.0)
+
+
+def sampler_of(data, name, layers=2):
+    return make_sampler(name, num_layers=layers, num_nodes=data.num_nodes, **ARGUMENTS.get(name, {}))
+
+
+def trained(data, device, sampler="gas", model="gcn", layers=2, **settings):
+    """The losses of two epochs, and the model."""
+    name, model = sampler, model_of(data, model, layers) if isinstance(model, str) else model
+    sampler = sampler_of(data, name, layers) if isinstance(name, str) else name
+    settings.setdefault("batch_size", 2 if "num_parts" in ARGUMENTS.get(name, {}) else 60)
+    result = gs.train(model, data, sampler, epochs=2, device=device, **settings)
+    return [point.loss for point in result.points], model
+
+
+def same(found, wanted, tolerance=1e-4):
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(wanted), rtol=tolerance, atol=tolerance)
+
+
+# Each sampler with each of the things that are done with rows, in turn.
+CASES = [
+    (sampler, model, workers, amp)
+    for number, sampler in enumerate(SAMPLERS)
+    for model, workers, amp in (
+        (("gcn", "sage", "appnp")[number % 3], 0, "none"),
+        ("gcn" if sampler in ("vrgcn", "asgcn") else ("gat", "pna")[number % 2], 2, "bf16"),
+    )
+]
+
+
+@pytest.mark.parametrize(("sampler", "model", "workers", "amp"), CASES)
+def test_training_with_each_sampler(data, gpu, sampler, model, workers, amp):
+    settings = {"num_workers": workers, "amp": amp, "clip_norm": 1.0}
+    wanted, _ = trained(data, CPU, sampler, model, **settings)
+    same(trained(data, gpu, sampler, model, **settings)[0], wanted, 1e-4 if amp == "none" else 0.03)
+
+
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+@pytest.mark.parametrize("model", ["gcnii", "appnp", "gin"])
+def test_deep_models(data, gpu, model, amp):
+    wanted, _ = trained(data, CPU, "lmc", model, 4, amp=amp)
+    same(trained(data, gpu, "lmc", model, 4, amp=amp)[0], wanted, 1e-4 if amp == "none" else 0.03)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8"])
+@pytest.mark.parametrize("placement", ["host", "pinned", "device", "shared", "file"])
+def test_histories_anywhere(data, gpu, placement, dtype, tmp_path):
+    curves = []
+    for device, place in ((CPU, "host"), (gpu, placement)):
+        path = tmp_path / "rows" if place == "file" else None
+        history = gs.HistoryStore(data.num_nodes, placement=place, device=device, dtype=dtype, path=path)
+        losses, model = trained(data, device, gs.samplers.LMCSampler(6, refresh=True), batch_size=2, history=history)
+        curves.append(losses + [history.staleness(0, torch.arange(9)).float().mean().item()])
+        outputs = gs.infer_from_history(model, data, history, torch.arange(50))
+        curves[-1] += [outputs.norm().item()]
+        errors = gs.approximation_error(model, data, history)
+        curves[-1] += [errors[-1].error_mean, errors[-1].bound_max]
+    same(curves[1], curves[0], 1e-3 if dtype == "float32" else 0.02)
+
+
+@pytest.mark.parametrize("cached", [0, 100])
+@pytest.mark.parametrize("placement", ["host", "pinned", "device", "file"])
+def test_features_anywhere(data, gpu, placement, cached, tmp_path):
+    curves = []
+    for device, place in ((CPU, "host"), (gpu, placement)):
+        features = gs.FeatureStore(
+            data.graph.ndata["feat"], placement=place, device=device, cache_rows=cached if device == gpu else 0,
+            hot=data.graph.out_degrees() if cached else None, path=tmp_path / "rows" if place == "file" else None,
+        )  # fmt: skip
+        losses, model = trained(data, device, "neighbor", features=features, num_workers=2)
+        outputs = gs.infer(model, data, features=features, chunk_edges=500)
+        curves.append([*losses, outputs.norm().item()])
+    same(curves[1], curves[0])
+
+
+def test_exact_outputs_in_chunks(data, gpu):
+    history = gs.HistoryStore(data.num_nodes, placement="device", device=gpu)
+    model = model_of(data, "pna", 3).eval()
+    wanted = gs.infer(model, data)
+    there = copy.deepcopy(model).to(gpu)
+    for arguments in ({}, {"chunk_edges": 500}, {"chunk_edges": 500, "history": history}):
+        found = gs.infer(there, data, **arguments)
+        assert found.device == CPU
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+    assert gs.evaluate(there, data, chunk_edges=500) == gs.evaluate(model, data)
+
+
+@pytest.mark.parametrize("sampler", ["gas", "lmc", "asgcn"])
+def test_a_run_goes_on_where_it_was(data, gpu, sampler, tmp_path):
+    whole = []
+    arguments = {"batch_size": 2 if sampler != "asgcn" else 60, "device": gpu}
+    for epochs in (3, 1, 3):
+        result = gs.train(
+            model_of(data), data, sampler_of(data, sampler), epochs=epochs,
+            checkpoint=tmp_path / str(epochs == 3 and not whole), **arguments,
+        )  # fmt: skip
+        whole.append([point.loss for point in result.points])
+    assert whole[2] == pytest.approx(whole[0], rel=1e-6)
+
+
+def test_dropouts_numbers_go_on_where_they_were(data, gpu, tmp_path):
+    whole = []
+    for epochs in (3, 1, 3):
+        torch.manual_seed(0)
+        model = gs.nn.GCN(data.num_features, 8, data.num_classes, dropout=0.5)
+        path = tmp_path / str(epochs == 3 and not whole)
+        result = gs.train(model, data, gs.samplers.FullSampler(), epochs=epochs, checkpoint=path, device=gpu)
+        whole.append([point.loss for point in result.points])
+    assert whole[2] == pytest.approx(whole[0], rel=1e-6)
+
+
+def test_the_estimator(data, gpu):
+    """It measures on the CPU, whatever there is besides."""
+    trajectory = Trajectory(model_of(data), data, 2, 1, lr=0.01, weight_decay=0.0)
+    rows = measure(trajectory, sampler_of(data, "lmc"), num_layers=2, batch_size=2, draws=4, staleness=[0, 1])
+    assert len(rows) == 8
+
+
+class Drawn:
+    """A user's sampler: DGL's own interface, and no more."""
+
+    def sample_blocks(self, g, seeds, generator):
+        blocks, output = [], seeds
+        for _ in range(2):
+            block = dgl.to_block(dgl.in_subgraph(g, seeds), seeds)
+            seeds = block.srcdata[dgl.NID]
+            blocks.insert(0, block)
+        return seeds, output, blocks
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("sampler", [Drawn, lambda: dgl.dataloading.NeighborSampler([-1, -1])])
+def test_samplers_of_others(data, gpu, sampler, workers):
+    curves = [trained(data, device, sampler(), num_workers=workers)[0] for device in (CPU, gpu)]
+    same(curves[1], curves[0])
+
+
+class OfDGL(nn.Module):
+    def __init__(self, *convs):
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+
+    def forward(self, blocks, x):
+        for conv, block in zip(self.convs, blocks, strict=True):
+            x = conv(block, x).flatten(1)
+        return x
+
+
+CONVS = {
+    "GraphConv": lambda a, b: dgl.nn.GraphConv(a, b, allow_zero_in_degree=True),
+    "SAGEConv": lambda a, b: dgl.nn.SAGEConv(a, b, "pool"),
+    "GATConv": lambda a, b: dgl.nn.GATConv(a, b, 1, allow_zero_in_degree=True),
+    "GATv2Conv": lambda a, b: dgl.nn.GATv2Conv(a, b, 1, allow_zero_in_degree=True),
+    "GINConv": lambda a, b: dgl.nn.GINConv(nn.Linear(a, b), "max"),
+    "TAGConv": lambda a, b: dgl.nn.TAGConv(a, b, 2),
+    "PNAConv": lambda a, b: dgl.nn.PNAConv(a, b, ["mean", "max", "std"], ["identity", "amplification"], 2.5),
+}
+
+
+@pytest.mark.parametrize("conv", CONVS)
+@pytest.mark.parametrize("sampler", ["gas", "neighbor"])
+def test_models_of_dgls_modules(data, gpu, conv, sampler):
+    curves = []
+    for device in (CPU, gpu):
+        torch.manual_seed(0)
+        model = gs.autoscale(OfDGL(CONVS[conv](data.num_features, 8), CONVS[conv](8, data.num_classes)))
+        hops = sum(each.forward.adapter.hops for each in model.convs)
+        losses, _ = trained(data, device, sampler, model, hops)
+        curves.append(losses)
+    same(curves[1], curves[0])
+
+
+def test_a_step_does_not_wait(data, gpu):
+    """The pretended GPU counts: of these samplers, none has the host wait for a number."""
+    pretended = pytest.importorskip("tests.cuda.pretended")
+    for sampler in ("full", "neighbor", "labor", "saint-node", "cluster", "shadow", "pinsage", "gas", "lmc", "vrgcn"):
+        history = gs.HistoryStore(data.num_nodes, placement="pinned", device=gpu)
+        batch_size = 2 if "num_parts" in ARGUMENTS.get(sampler, {}) else 60
+        loader = gs.DataLoader(
+            data.graph, data.train_ids, sampler_of(data, sampler), gpu, batch_size=batch_size, history=history
+        )
+        for model in ("gcn",) if sampler == "vrgcn" else ("gcn", "gat", "pna"):
+            there = model_of(data, model).to(gpu)
+            optimizer = torch.optim.Adam(there.parameters(), fused=True)
+            for _ in range(2):
+                pretended.waits.clear()
+                for batch in loader:
+                    loss = batch.loss(there(batch, batch.x))
+                    optimizer.zero_grad()
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(there.parameters(), 1.0)
+                    optimizer.step()
+            assert pretended.waits == [], (sampler, model)
