@@ -82,8 +82,8 @@ class DataLoader:
     seed : int, default 0
         Of all the loader's randomness.
     history : HistoryStore, optional
-        Where a sampler with histories keeps them (others leave it alone); made by the loader if absent, in host
-        memory.
+        Where a sampler with histories keeps them (others leave it alone); made by the loader if absent: float32, in
+        memory of the GPU ``device`` as far as it has room, otherwise of the host (``placement="auto"``).
     features : FeatureStore, optional
         Where features are, instead of ``graph.ndata["feat"]``.
     history_ahead : bool, default True

@@ -210,7 +210,7 @@ def train(
     device : str or torch.device
         Where the model is trained.
     history : HistoryStore, optional
-        Where a sampler with histories keeps them; in host memory, float32, by default.
+        Where a sampler with histories keeps them; float32 with ``placement="auto"`` by default.
     amp : {"none", "bf16"}
         Mixed precision: with ``"bf16"``, linear maps and the rows between them are bfloat16 while training goes forward
         (``torch.autocast``); sums, softmaxes, the loss, the parameters and the evaluation are float32.

@@ -93,7 +93,8 @@ TRAINING: dict[str, Setting] = {
         "float32", "how samplers with histories store their rows", "float32", "float16", "bfloat16", "int8"
     ),
     "history_placement": _one_of(
-        "host", "where they keep them", "host", "shared", "file", "pinned", "device"
+        "auto", "where they keep them; `auto` is the GPU's memory as far as it has room, else the host's",
+        "auto", "host", "shared", "file", "pinned", "device"
     ),
     "history_ahead": _flag(
         True, "whether they ask for the next batch's rows during the backward pass; it changes the time alone"

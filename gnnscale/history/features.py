@@ -21,7 +21,7 @@ from gnnscale.history.files import in_place_of
 from gnnscale.history.mapped import MappedMemory
 from gnnscale.history.memory import Table, as_dtype, dtype_name
 from gnnscale.history.placement import HEADER, check_fits, check_placement
-from gnnscale.history.transfers import check_ids, transfers_for
+from gnnscale.history.transfers import TorchTransfers, check_ids, transfers_for
 
 _PLACEMENTS = ("host", "pinned", "device", "file")
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
@@ -397,6 +397,8 @@ class FeatureStore:
         ids = ids.to(self._table.rows.device)
         scales = None if self._table.scales is None else self._table.scales[ids].to(self.device)
         table = Table(rows=self._table.rows[ids].to(self.device), scales=scales)
+        if isinstance(self._transfers, TorchTransfers):
+            self._transfers.wait_for_caller()
         # Pulls under way keep the one that they began with.
         self._cache = _Cache(slots, table, self._view_of(table))
 

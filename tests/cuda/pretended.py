@@ -535,7 +535,7 @@ def gpu(kernels: Any) -> Iterator[None]:
         "get_device_name": lambda *args: "a pretended GPU", "current_stream": current_stream,
         "default_stream": lambda *args: default_stream, "stream": lambda stream: stream,
         "Stream": Stream, "Event": Event,
-        "max_memory_allocated": lambda *args: 0, "memory_allocated": lambda *args: 0,
+        "max_memory_allocated": lambda *args: 0, "memory_allocated": lambda *args: 0, "memory_reserved": lambda *args: 0,
         "mem_get_info": lambda *args: (2**33, 2**34), "is_bf16_supported": lambda *args: True,
         "synchronize": synchronize,
         "is_current_stream_capturing": lambda: False, "manual_seed_all": random.seed, "manual_seed": random.seed,

@@ -9,6 +9,9 @@ from torch import nn
 dgl = pytest.importorskip("dgl")
 
 import gnnscale as gs
+from gnnscale.compare.cell import peaks, train_cell
+from gnnscale.compare.plan import Facts, make_cells
+from gnnscale.compare.specification import read_specification
 from gnnscale.estimator.measure import Trajectory, measure
 from gnnscale.samplers import SAMPLERS, make_sampler
 
@@ -87,6 +90,27 @@ def test_histories_anywhere(data, gpu, placement, dtype, tmp_path):
         errors = gs.approximation_error(model, data, history)
         curves[-1] += [errors[-1].error_mean, errors[-1].bound_max]
     same(curves[1], curves[0], 1e-3 if dtype == "float32" else 0.02)
+
+
+@pytest.mark.parametrize(
+    ("free", "places"), [(2**33, ["cuda", "cuda"]), (60_000, ["cuda", "cpu"]), (0, ["cpu", "cpu"])]
+)
+def test_where_a_loader_puts_histories(data, gpu, free, places, monkeypatch):
+    """A table takes at most a quarter of what is free; here each that lies there takes 300 rows of 8 numbers."""
+    if gpu.type == "cuda" and torch.cuda.get_device_name() == "a pretended GPU":
+        left = iter([free] * 3 + [free - 20_000] * 9)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *args: (next(left), 2**34))
+    elif free < 2**33:
+        pytest.skip("a GPU's memory is as it is")
+    loader = gs.DataLoader(data.graph, data.train_ids, sampler_of(data, "gas", 3), gpu, batch_size=2)
+    assert loader.history.placement == "auto"
+    model = model_of(data, "gcn", 3).to(gpu)
+    for batch in loader:
+        batch.loss(model(batch, batch.x)).backward()
+    tables = loader.history._memory.tables
+    assert [table.rows.device.type for table in tables] == places
+    assert [table.rows.is_pinned() for table in tables] == [place == "cpu" for place in places]
+    loader.history.grow(400)
 
 
 @pytest.mark.parametrize("cached", [0, 100])
@@ -222,3 +246,32 @@ def test_a_step_does_not_wait(data, gpu):
                     nn.utils.clip_grad_norm_(there.parameters(), 1.0)
                     optimizer.step()
             assert pretended.waits == [], (sampler, model)
+
+
+def test_what_is_done_to_tables_by_themselves_is_seen(data, gpu):
+    """Rows are read beside the caller's stream, whose work they otherwise do not wait for."""
+    ids = torch.arange(50)
+    store = gs.HistoryStore(100, placement="device", device=gpu)
+    store.ensure(0, 4)
+    assert not store.pull(0, ids).wait().any()
+    store.push(0, ids, torch.ones(50, 4, device=gpu))
+    store.grow(120)
+    assert store.pull(0, ids + 70).wait().sum() == 0
+    store.load_state_dict({**store.state_dict(), "step": 3})
+    assert store.pull(0, ids).wait().sum() == 200
+    features = gs.FeatureStore(torch.ones(100, 4), placement="device", device=gpu, cache_rows=60, hot="access")
+    features.recache()
+    assert features.pull(ids).wait().sum() == 200
+
+
+@pytest.mark.parametrize("sampler", ["neighbor", "gas", "lmc(history_placement='pinned')"])
+def test_a_cell_of_a_comparison(gpu, sampler):
+    facts, points = Facts(300, 2400, 1, "accuracy", ""), {}
+    for device in ("cpu", "cuda"):
+        flags = {"datasets": "synthetic(num_nodes=300, num_edges=2400)", "models": "gcn", "samplers": sampler,
+                 "device": device, "amp": "bf16", "epochs": 2, "seeds": "0,", "dropout": 0.0}  # fmt: skip
+        specification = read_specification(None, flags)
+        (cell,) = make_cells(specification, {specification.datasets[0].label: facts})
+        points[device] = train_cell(cell, lambda stage: None, lambda point: None, lambda *built: None).points
+        assert peaks(device).keys() == {"peak_memory_mb", "peak_device_memory_mb"}
+    same([point.loss for point in points["cuda"]], [point.loss for point in points["cpu"]], 0.03)
