@@ -27,6 +27,7 @@ from gnnscale.clock import Clock
 from gnnscale.csc import CSC
 from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.history.streams import Lane, lane_of
+from gnnscale.on_device import on_device
 from gnnscale.ops import cuda_reason, gather_rows
 from gnnscale.ops._backend import cuda_kernels
 from gnnscale.ops.random import key_of
@@ -378,7 +379,7 @@ class DataLoader:
     def _all_rows(self, key: str) -> Tensor | None:
         """Of the whole graph, moved to the device once."""
         if key in self._columns and key not in self._whole and (key == "label" or self.features is None):
-            self._whole[key] = self._columns[key].to(self.device)
+            self._whole[key] = on_device(self.graph, key, self.device)
         return self._whole.get(key)
 
     def _sample_blocks(self, seeds: Tensor, key: int) -> tuple[Sample, list[dgl.DGLGraph]]:

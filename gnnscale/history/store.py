@@ -76,11 +76,12 @@ class HistoryStore:
         float32 on the way out.
     placement : {"auto", "host", "shared", "file", "pinned", "device"}
         ``"auto"``: with a GPU for ``device``, each table in its memory if it takes at most a quarter of what is free
-        there when it is made, otherwise ``"pinned"``; on the CPU ``"host"``. ``"host"``: memory of this process. ``"shared"``: memory that several processes on one machine read and
-        write; where ``torch.distributed`` is initialised, all its processes have to make the store, and those on
-        one machine get the same one; otherwise hand it to processes that you start with ``multiprocessing``.
-        ``"file"``: the same in the file ``path``, which may be larger than memory and outlives the process.
-        ``"pinned"``: host memory that a GPU can copy from by itself. ``"device"``: memory of the GPU.
+        there when it is made, otherwise as ``"pinned"``; on the CPU ``"host"``. ``"host"``: memory of this process.
+        ``"shared"``: memory that several processes on one machine read and write; where ``torch.distributed`` is
+        initialised, all its processes have to make the store, and those on one machine get the same one; otherwise
+        hand it to processes that you start with ``multiprocessing``. ``"file"``: the same in the file ``path``, which
+        may be larger than memory and outlives the process. ``"pinned"``: host memory that a GPU can copy from by
+        itself. ``"device"``: memory of the GPU.
     path : str or Path, optional
         For ``"file"``: where it is made. It must not exist yet; :meth:`open` opens one that does.
     device : torch.device or str, optional

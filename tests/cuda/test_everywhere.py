@@ -6,14 +6,17 @@ import pytest
 import torch
 from torch import nn
 
-dgl = pytest.importorskip("dgl")
+pytest.importorskip("dgl")
 
 import gnnscale as gs
+from gnnscale._dgl import dgl
 from gnnscale.compare.cell import peaks, train_cell
 from gnnscale.compare.plan import Facts, make_cells
 from gnnscale.compare.specification import read_specification
 from gnnscale.estimator.measure import Trajectory, measure
+from gnnscale.evaluation import Evaluator
 from gnnscale.samplers import SAMPLERS, make_sampler
+from tests.cuda import pretended
 
 CPU = torch.device("cpu")
 ARGUMENTS = {
@@ -84,7 +87,7 @@ def test_histories_anywhere(data, gpu, placement, dtype, tmp_path):
         path = tmp_path / "rows" if place == "file" else None
         history = gs.HistoryStore(data.num_nodes, placement=place, device=device, dtype=dtype, path=path)
         losses, model = trained(data, device, gs.samplers.LMCSampler(6, refresh=True), batch_size=2, history=history)
-        curves.append(losses + [history.staleness(0, torch.arange(9)).float().mean().item()])
+        curves.append([*losses, history.staleness(0, torch.arange(9)).float().mean().item()])
         outputs = gs.infer_from_history(model, data, history, torch.arange(50))
         curves[-1] += [outputs.norm().item()]
         errors = gs.approximation_error(model, data, history)
@@ -97,7 +100,7 @@ def test_histories_anywhere(data, gpu, placement, dtype, tmp_path):
 )
 def test_where_a_loader_puts_histories(data, gpu, free, places, monkeypatch):
     """A table takes at most a quarter of what is free; here each that lies there takes 300 rows of 8 numbers."""
-    if gpu.type == "cuda" and torch.cuda.get_device_name() == "a pretended GPU":
+    if torch.cuda.get_device_name() == "a pretended GPU":
         left = iter([free] * 3 + [free - 20_000] * 9)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *args: (next(left), 2**34))
     elif free < 2**33:
@@ -138,6 +141,28 @@ def test_exact_outputs_in_chunks(data, gpu):
         assert found.device == CPU
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
     assert gs.evaluate(there, data, chunk_edges=500) == gs.evaluate(model, data)
+
+
+@pytest.mark.parametrize("of_store", [False, True])
+@pytest.mark.parametrize("room", [True, False])
+def test_what_an_evaluator_keeps_on_a_gpu(data, gpu, room, of_store, monkeypatch):
+    """Features and edges, if there is room; a second evaluation then waits for nothing but its outputs."""
+    if not room:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *args: (0, 0))
+    model = model_of(data, "gat").eval()
+    features = gs.FeatureStore(data.graph.ndata["feat"], device=gpu) if of_store else None
+    wanted, there = gs.infer(model, data), copy.deepcopy(model).to(gpu)
+    for chunk_edges in (500, 10**9):
+        evaluator = Evaluator(data.graph, gpu, chunk_edges=chunk_edges, features=features)
+        for _ in range(2):
+            pretended.waits.clear()
+            found = evaluator.infer(there)
+            copies = pretended.waits.count("_to_copy")
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        if gpu == pretended.CUDA:
+            assert (copies == len(evaluator._bounds)) == room
+        data.graph.ndata["feat"][:] = data.graph.ndata["feat"].clone()  # changed, as far as anybody can tell
+        assert torch.equal(evaluator.infer(there), found)
 
 
 @pytest.mark.parametrize("sampler", ["gas", "lmc", "asgcn"])
@@ -227,12 +252,12 @@ def test_models_of_dgls_modules(data, gpu, conv, sampler):
 
 def test_a_step_does_not_wait(data, gpu):
     """The pretended GPU counts: of these samplers, none has the host wait for a number."""
-    pretended = pytest.importorskip("tests.cuda.pretended")
+    stores = []  # of which each waits for its end
     for sampler in ("full", "neighbor", "labor", "saint-node", "cluster", "shadow", "pinsage", "gas", "lmc", "vrgcn"):
-        history = gs.HistoryStore(data.num_nodes, placement="pinned", device=gpu)
+        stores.append(gs.HistoryStore(data.num_nodes, placement="pinned", device=gpu))
         batch_size = 2 if "num_parts" in ARGUMENTS.get(sampler, {}) else 60
         loader = gs.DataLoader(
-            data.graph, data.train_ids, sampler_of(data, sampler), gpu, batch_size=batch_size, history=history
+            data.graph, data.train_ids, sampler_of(data, sampler), gpu, batch_size=batch_size, history=stores[-1]
         )
         for model in ("gcn",) if sampler == "vrgcn" else ("gcn", "gat", "pna"):
             there = model_of(data, model).to(gpu)
