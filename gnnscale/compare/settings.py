@@ -89,6 +89,9 @@ TRAINING: dict[str, Setting] = {
     "graph_placement": _one_of(
         "host", "where `neighbor` has the graph: from the others a GPU draws", "host", "device", "pinned"
     ),
+    "cuda_graph": _flag(
+        False, "whether a GPU replays the steps of `full`, and of `cluster` with one part a batch, as CUDA graphs"
+    ),
     "history_dtype": _one_of(
         "float32", "how samplers with histories store their rows", "float32", "float16", "bfloat16", "int8"
     ),
@@ -105,7 +108,7 @@ TRAINING: dict[str, Setting] = {
 #: among them: samplers are compared by the time to the same one.
 PER_SAMPLER = (
     "epochs", "max_seconds", "patience", "batch_size", "lr", "weight_decay", "rest_weight_decay", "clip_norm",
-    "amp", "graph_placement", "history_dtype", "history_placement", "history_ahead",
+    "amp", "graph_placement", "cuda_graph", "history_dtype", "history_placement", "history_ahead",
 )  # fmt: skip
 
 #: The shape of a model, under ``[model]`` for all models or ``[model.gcn]`` for one.

@@ -56,9 +56,11 @@ class Stream:
         return self.clock[self]
 
     def wait_stream(self, other: Stream) -> None:
+        refuse_in_capture("wait for another stream", self)
         join(self.clock, other.clock)
 
     def wait_event(self, event: Event) -> None:
+        refuse_in_capture("wait for another stream", self)
         join(self.clock, event.clock)
 
     def record_event(self, event: Event | None = None) -> Event:
@@ -67,6 +69,7 @@ class Stream:
         return event
 
     def synchronize(self, why: str = "synchronize") -> None:
+        refuse_in_capture(why, self)
         waits.append(why)
         join(host_clock, self.clock)
 
@@ -118,7 +121,19 @@ lock = threading.RLock()
 
 
 def current_stream(device: Any = None) -> Stream:
+    if isinstance(threading.current_thread(), threading._DummyThread):  # autograd's: the stream of the forward pass
+        return stream_of_backward
     return getattr(local, "stream", default_stream)
+
+
+stream_of_backward = default_stream
+
+capturing: Any = None  # what is being captured for a graph (pretended_graph.py)
+
+
+def refuse_in_capture(what: str, stream: Stream) -> None:
+    if capturing is not None and stream is capturing.stream:
+        raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
 
 
 # --- memory
@@ -334,8 +349,18 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     waits = crosses and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
     with lock:
         note(func, name, args, kwargs, leaves, bool(there) or to_there, waits)
-        with random if to_there and torch.Tag.nondeterministic_seeded in func.tags else contextlib.nullcontext():
-            out = func(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
+        noted = capturing if (there or to_there) and not is_view(func) and is_captured() else None
+        if noted is not None:
+            remember(noted.graph, leaves, written := written_by(func, args, kwargs))
+            for x in leaves:
+                if id(x) in written:
+                    noted.writes(unwrapped(x))
+        is_random = to_there and torch.Tag.nondeterministic_seeded in func.tags
+        here = tree_map(unwrapped, (args, kwargs))
+        with random if is_random else contextlib.nullcontext():
+            out = func(*here[0], **here[1])
+        if noted is not None:
+            noted.operation(func, *here, out, is_random)
     if name == "copy_":
         return args[0]
     stream = current_stream()
@@ -359,6 +384,18 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return made
 
     return tree_map(wrapped, out)
+
+
+def is_captured() -> bool:
+    return capturing is not None and current_stream() is capturing.stream
+
+
+def remember(graph: Any, leaves: list[Tensor], written: set[int]) -> None:
+    """What a graph reads and writes."""
+    for x in leaves:
+        memory = x.memory if isinstance(x, There) else pinned_memory(x)
+        if memory is not None:
+            (graph.written if id(x) in written else graph.read).add(memory)
 
 
 def note(
@@ -405,6 +442,8 @@ def written_by(func: Any, args: Any, kwargs: dict[str, Any]) -> set[int]:
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[place] if place < len(args) else kwargs.get(argument.name)
             found |= {id(x) for x in tree_leaves(value) if isinstance(x, Tensor)}
+    if func.overloadpacket.__name__ == "native_batch_norm":  # its schema does not say so
+        found |= {id(x) for x in args[3:5]}
     return found
 
 
@@ -432,6 +471,9 @@ class Called(TorchFunctionMode):
             return not isinstance(args[0], There) and pinned_memory(args[0]) is not None
         if func is Tensor.cuda:
             return args[0].to(CUDA)
+        if func is Tensor.backward:
+            global stream_of_backward
+            stream_of_backward = current_stream()
         return func(*args, **kwargs)
 
 
@@ -488,6 +530,11 @@ class Kernels:
                 else unwrapped(x)
                 for x in args
             )
+            if is_captured():
+                for place in writes:
+                    if isinstance(args[place], Tensor):
+                        capturing.writes(args[place])
+                args = capturing.launch(kernel, args)
             return kernel(*args)
 
 
@@ -521,6 +568,7 @@ def library() -> Any:
 def gpu(kernels: Any) -> Iterator[None]:
     """A GPU for all threads, with gnnscale's kernels."""
     from gnnscale.ops import _backend
+    from tests.cuda import pretended_graph
 
     thread_run = threading.Thread.run
 
@@ -539,7 +587,9 @@ def gpu(kernels: Any) -> Iterator[None]:
         "memory_reserved": lambda *args: 0,
         "mem_get_info": lambda *args: (2**33, 2**34), "is_bf16_supported": lambda *args: True,
         "synchronize": synchronize,
-        "is_current_stream_capturing": lambda: False, "manual_seed_all": random.seed, "manual_seed": random.seed,
+        "is_current_stream_capturing": is_captured, "CUDAGraph": pretended_graph.Graph,
+        "graph": pretended_graph.Capture, "graph_pool_handle": lambda: (0, 0),
+        "manual_seed_all": random.seed, "manual_seed": random.seed,
         "get_rng_state": random.get_state, "set_rng_state": random.set_state,
     }  # fmt: skip
     library().pretend(True)
@@ -562,6 +612,7 @@ def gpu(kernels: Any) -> Iterator[None]:
 
 
 def synchronize(device: Any = None) -> None:
+    refuse_in_capture("synchronize", current_stream())
     waits.append("synchronize")
     for stream in streams:
         join(host_clock, stream.clock)
