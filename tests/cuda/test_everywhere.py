@@ -9,10 +9,11 @@ from torch import nn
 pytest.importorskip("dgl")
 
 import gnnscale as gs
-from gnnscale._dgl import dgl
+from gnnscale._dgl import dgl, dgl_has_cuda
 from gnnscale.compare.cell import peaks, train_cell
 from gnnscale.compare.plan import Facts, make_cells
 from gnnscale.compare.specification import read_specification
+from gnnscale.doctor import examine
 from gnnscale.estimator.measure import Trajectory, measure
 from gnnscale.evaluation import Evaluator
 from gnnscale.samplers import SAMPLERS, make_sampler
@@ -248,6 +249,52 @@ def test_models_of_dgls_modules(data, gpu, conv, sampler):
         losses, _ = trained(data, device, sampler, model, hops)
         curves.append(losses)
     same(curves[1], curves[0])
+
+
+class Mean(nn.Module):
+    """A convolution without an adapter."""
+
+    def __init__(self, in_size, out_size):
+        super().__init__()
+        self.linear = nn.Linear(in_size, out_size)
+
+    def forward(self, block, h):
+        block.srcdata["h"] = self.linear(h)
+        block.update_all(dgl.function.copy_u("h", "m"), dgl.function.mean("m", "h"))
+        return block.dstdata["h"]
+
+
+@pytest.mark.filterwarnings("ignore:gnnscale has no adapter")
+@pytest.mark.skipif(dgl_has_cuda(), reason="this DGL has blocks on a GPU")
+@pytest.mark.parametrize(
+    ("conv", "sampler", "sentence"),
+    [
+        (Mean, "gas", "Mean has no adapter and runs on a block of DGL's on cuda:0, and the DGL that is installed"),
+        (Mean, "vrgcn", "Mean has no adapter and runs on a block of DGL's on cuda:0"),
+        (lambda a, b: dgl.nn.SAGEConv(a, b, "lstm"), "full", r"SAGEConv\('lstm'\) runs on a block of DGL's on cuda:0"),
+    ],
+)
+def test_what_runs_on_dgls_blocks_is_refused(data, gpu, conv, sampler, sentence):
+    model = gs.autoscale(OfDGL(dgl.nn.SAGEConv(data.num_features, 8, "mean"), conv(8, 10)), convs=[Mean])
+    assert model.forward.runs_on == {"convs.0": "gnnscale", "convs.1": "DGL block"}
+    with pytest.raises(ValueError, match=sentence):
+        trained(data, gpu, sampler, model)
+
+
+@pytest.mark.skipif(dgl_has_cuda(), reason="this DGL has blocks on a GPU")
+@pytest.mark.parametrize("sampler", [Drawn, lambda: gs.samplers.NeighborSampler([2, 2])])
+def test_blocks_of_a_batch_are_refused(data, gpu, sampler):
+    loader = gs.DataLoader(data.graph, data.train_ids, sampler(), gpu, batch_size=20)
+    for batch in loader:
+        with pytest.raises(ValueError, match=r"batch\.blocks asks for a block of DGL's on cuda:0"):
+            _input_nodes, _output_nodes, _blocks = batch
+
+
+def test_the_doctor_tells_of_the_gpu(gpu):
+    found = {finding.subject: finding for finding in examine()}
+    assert found["GPU"].state.startswith(torch.cuda.get_device_name())
+    assert found["CUDA kernels"].state.startswith("in use")
+    assert ("DGL on the GPU" in found) != dgl_has_cuda()
 
 
 def test_a_step_does_not_wait(data, gpu):
