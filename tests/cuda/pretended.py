@@ -77,12 +77,11 @@ class Stream:
         return True
 
     def __enter__(self) -> Stream:
-        self._before = current_stream()
-        local.stream = self
+        entered().append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
-        local.stream = self._before
+        entered().pop()
 
 
 class Event:
@@ -120,10 +119,19 @@ local = threading.local()
 lock = threading.RLock()
 
 
+def entered() -> list[Stream]:
+    """The streams that this thread is in."""
+    if not hasattr(local, "entered"):
+        local.entered = []
+    return local.entered
+
+
 def current_stream(device: Any = None) -> Stream:
-    if isinstance(threading.current_thread(), threading._DummyThread):  # autograd's: the stream of the forward pass
-        return stream_of_backward
-    return getattr(local, "stream", default_stream)
+    if entered():
+        return entered()[-1]
+    # Autograd's threads take the stream of the forward pass.
+    autograds = isinstance(threading.current_thread(), threading._DummyThread)
+    return stream_of_backward if autograds else default_stream
 
 
 stream_of_backward = default_stream
