@@ -16,7 +16,7 @@ from torch import nn
 from gnnscale.history import HistoryStore
 from gnnscale.loader import DataLoader
 
-_FORMAT = 3
+_FORMAT = 2
 
 
 class SavedRun:
@@ -101,8 +101,9 @@ class SavedRun:
             for parameter, value in zip(self._loader.parameters(), state["sampler"], strict=True):
                 parameter.copy_(value)
         torch.set_rng_state(state["random"])
-        if self._on_gpu and state["random_of_gpu"] is not None:
-            torch.cuda.set_rng_state(state["random_of_gpu"], self._loader.device)
+        of_gpu = state.get("random_of_gpu")  # younger than some files
+        if self._on_gpu and of_gpu is not None:
+            torch.cuda.set_rng_state(of_gpu, self._loader.device)
         self._loader.epoch = state["epoch"]
         for name, store in self._stores.items():
             if name in state["rows"]:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.batch import MiniBatch, logits_of
-from gnnscale.loader import DataLoader
 from gnnscale.samplers.base import Sample
 
 # How often a batch goes through an ordinary step before it is captured, as torch's notes on CUDA graphs advise.
@@ -54,33 +53,32 @@ class Step:
 class GraphedStep(Step):
     """The same step, captured as a ``torch.cuda.CUDAGraph`` when a batch has come a few times, and then replayed.
 
-    A graph is the very work of one batch on the same memory: nothing of it may depend on the host. So its loader has to
-    give the same batches again, and the model's forward may neither look at a number on the GPU nor draw random numbers
-    on the CPU (both are found out when it is captured, and refused). torch's dropout on the GPU draws anew in each
-    replay. All graphs share their memory: each makes whatever it reads.
+    A graph is the very work of one batch on the same memory: nothing of it may depend on the host. So batches have to
+    come again (:func:`check_graphs`), and the model's forward may neither look at a number on the GPU nor draw random
+    numbers on the CPU (both are found out when it is captured, and refused). torch's dropout on the GPU draws anew in
+    each replay. All graphs share their memory: each makes whatever it reads.
 
     Everything runs on one stream of its own, ordinary steps too, because a parameter's gradient is added up on the
     stream where its node of autograd was made.
 
     Parameters
     ----------
-    loader : DataLoader
-        Of batches that come again, without histories.
+    device : torch.device
+        A GPU.
     model, optimizer, clip_norm, amp
-        As for :class:`Step`. The optimiser is Adam, with its state on the GPU.
-
-    Raises
-    ------
-    ValueError
-        If the loader is not on a GPU, or draws its batches anew.
+        As for :class:`Step`. The optimiser's state is on the GPU, as fused Adam's is.
     """
 
     def __init__(
-        self, loader: DataLoader, model: nn.Module, optimizer: torch.optim.Optimizer, clip_norm: float | None, amp: str
+        self,
+        device: torch.device,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        clip_norm: float | None,
+        amp: str,
     ) -> None:
         super().__init__(model, optimizer, clip_norm, amp)
-        check_graphs(loader.sampler, loader.device, loader.batch_size, loader.shuffle)
-        self.stream = torch.cuda.Stream(loader.device)
+        self.stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._times: WeakKeyDictionary[Sample, int] = WeakKeyDictionary()
         self._graphs: dict[Sample, _Graph] = {}

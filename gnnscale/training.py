@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.checkpoint import SavedRun
-from gnnscale.checks import check_flag, check_number
+from gnnscale.checks import check_device, check_flag, check_number
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import Evaluator, scores
 from gnnscale.freed_memory import keep_freed_memory
-from gnnscale.graphed import GraphedStep, Step
+from gnnscale.graphed import GraphedStep, Step, check_graphs
 from gnnscale.history import FeatureStore, HistoryStore, Traffic
 from gnnscale.loader import DataLoader
 from gnnscale.stopping import StopRules
@@ -270,12 +270,13 @@ def train(
             "features= holds rows of the whole graph, and inductive=True trains on a part of it; store the features in "
             'data.graph.ndata["feat"], or leave inductive out'
         )
-    check_flag("cuda_graph", cuda_graph)
     start = now()
     seen = data.training_subgraph() if inductive else data
     subgraph_seconds = now() - start
     if batch_size is None:
         batch_size = default_batch_size(sampler) or seen.train_ids.numel()
+    if check_flag("cuda_graph", cuda_graph):
+        check_graphs(sampler, check_device(device), batch_size, shuffle=True)
     loader = DataLoader(
         seen.graph,
         seen.train_ids,
@@ -296,7 +297,7 @@ def train(
         parameters = [*parameters, {"params": loader.parameters(), "weight_decay": 0.0}]
     optimizer = _adam(parameters, lr)
     settings_of_step = model, optimizer, clip_norm, amp
-    step = GraphedStep(loader, *settings_of_step) if cuda_graph else Step(*settings_of_step)
+    step = GraphedStep(loader.device, *settings_of_step) if cuda_graph else Step(*settings_of_step)
     keep_freed_memory()
     diagonal = getattr(sampler, "diag_lambda", None)
     evaluator = Evaluator(data.graph, loader.device, diagonal=diagonal, features=features)
