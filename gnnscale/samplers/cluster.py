@@ -78,11 +78,14 @@ class PartitionSampler(Sampler):
         groups = [parts.sort().values for parts in groups]
         if not (self._repeats and set(self._kept) <= {tuple(parts.tolist()) for parts in groups}):
             self._kept = {}  # those of another batch size
-        self._repeats = not shuffle or batch_size == 1 or batch_size >= self.num_parts
+        self._repeats = self.comes_again(batch_size, shuffle)
         # A batch without a training node has no loss: it is left out before it costs anything.
         has_train = torch.zeros(self.num_parts, dtype=torch.bool)
         has_train[self._part_of[indices]] = True
         return [parts for parts in groups if bool(has_train[parts].any())]
+
+    def comes_again(self, batch_size: int, shuffle: bool) -> bool:
+        return not shuffle or batch_size == 1 or batch_size >= self.num_parts
 
     def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         """The batch of these nodes, shape (n,) int64; it depends on nothing else."""
