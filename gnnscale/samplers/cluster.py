@@ -99,7 +99,8 @@ class PartitionSampler(Sampler):
         kept, parts = self._kept, tuple(seeds.tolist())
         sample = kept.get(parts)
         if sample is None:
-            sample = self.draw_members(csc, self.members(seeds).to(csc.device))
+            # The same object each time, so that what is kept beside it (its copy on the device, a CUDA graph) stays.
+            sample = self.draw_members(csc, self.members(seeds).to(csc.device)).named_here()
             with _keeping:
                 if sum(map(_bytes_of, kept.values())) + _bytes_of(sample) <= self.kept_bytes:
                     kept[parts] = sample

@@ -612,6 +612,8 @@ def gpu(kernels: Any) -> Iterator[None]:
         "get_rng_state": random.get_state, "set_rng_state": random.set_state,
     }  # fmt: skip
     library().pretend(True)
+    global stream_of_backward
+    stream_of_backward = default_stream
     races.clear()
     waits.clear()
     try:

@@ -146,3 +146,15 @@ def test_a_graph_does_nothing_when_it_is_captured(gpu):
     graph.replay()
     graph.replay()
     assert (y.sum().item(), z.sum().item()) == (18, 36)
+
+
+def test_parts_that_the_gpu_draws_come_again(data, gpu):
+    ordinary, graphed = (
+        trained(data, gpu, "gcn", "single parts", cuda_graph=on, graph_placement="device" if on else "host")
+        for on in (False, True)
+    )
+    assert torch.tensor(graphed).allclose(torch.tensor(ordinary), rtol=1e-4)
+    sampler = gs.samplers.ClusterGCNSampler(3)
+    loader = gs.DataLoader(data.graph, data.train_ids, sampler, gpu, batch_size=1, graph_placement="device")
+    samples = [[batch.sample for batch in loader] for _ in range(2)]
+    assert samples[0] == samples[1]
