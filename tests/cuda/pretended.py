@@ -250,7 +250,13 @@ class There(Tensor):
 _TAKE_INDICES_FROM_HERE = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")
 _COPY = ("copy_", "_to_copy")
 # For their results, or for how long these are.
-_WAITS = ("_local_scalar_dense", "nonzero", "_unique2", "unique_consecutive", "is_nonzero", "equal")
+_WAITS = ("_local_scalar_dense", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "is_nonzero", "equal")
+
+
+def reciprocal(x: Tensor, number: Any) -> Tensor:
+    """By what torch multiplies on a GPU instead of dividing by a number that the host has (BinaryDivTrueKernel.cu)."""
+    dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
+    return torch.tensor(float(number), dtype=dtype).reciprocal()
 
 
 def unwrapped(x: Any) -> Any:
@@ -277,6 +283,8 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     waits = name in _COPY and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
     with lock:
         note(func, name, args, kwargs, leaves, bool(there) or to_there, waits)
+        if name in ("div", "div_") and there and "rounding_mode" not in kwargs and not isinstance(args[1], There):
+            func, args = getattr(torch.ops.aten, name.replace("div", "mul")).Tensor, (args[0], reciprocal(*args))
         out = func(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
     if name == "copy_":
         return args[0]
@@ -321,11 +329,7 @@ def note(
         memory = x.memory if isinstance(x, There) else pinned_memory(x)
         if memory is not None:
             memory.touch(stream, time, id(x) in written, name)
-    if (
-        name
-        in ("_local_scalar_dense", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "is_nonzero", "equal")
-        or waits
-    ):
+    if waits or name in _WAITS:
         stream.synchronize()
 
 
@@ -437,11 +441,6 @@ class Kernels:
                 for x in args
             )
             return kernel(*args)
-
-
-def handed_over(x: Any) -> Any:
-    """An argument as the kernel takes it: tensors, what makes memory for it, and numbers."""
-    return unwrapped(x) if isinstance(x, Tensor) or not callable(x) else lambda size: unwrapped(x(size))
 
 
 # --- all of it
