@@ -97,7 +97,8 @@ class PartitionSampler(Sampler):
         kept = csc.kept.setdefault(self._plan, {})
         sample = kept.get(parts)
         if sample is None:
-            sample = self.draw_members(csc, self.members(seeds).to(csc.device))
+            # The same object each time, also for a loader that wants its ids on the CPU.
+            sample = self.draw_members(csc, self.members(seeds).to(csc.device)).named_here()
             with _keeping:
                 if sum(map(_bytes_of, kept.values())) + _bytes_of(sample) <= self.kept_bytes:
                     kept[parts] = sample

@@ -145,6 +145,15 @@ def test_loaders_that_take_turns_with_a_sampler(gpu, data):
         assert sums[3] == pytest.approx(sums[5], rel=1e-4)
 
 
+@pytest.mark.parametrize("placement", ["device", "pinned"])
+def test_batches_that_come_again_keep_what_models_ask_for(gpu, data, placement):
+    """Their normalised weights and their transpose, which would be sorted anew in each step."""
+    for sampler in (gs.samplers.ClusterGCNSampler(6), gs.samplers.GASSampler(6)):
+        loader = loader_of(data, sampler, placement, batch_size=1, shuffle=True, num_workers=2)
+        first, second = ({batch.sample.adjacencies[0] for batch in loader} for _ in range(2))
+        assert first == second
+
+
 # --- streams
 
 
