@@ -13,8 +13,8 @@ from gnnscale.ops import layerwise, sample_labor, sample_neighbors, sampling, su
 from tests.cuda import pretended
 
 KEYS = st.integers(0, 2**64 - 1)
-# Few different ones, so that priorities tie and rows weigh nothing; and some of which sums are rounded.
-WEIGHTS = st.sampled_from([0.0, 0.0, 1.0, 1.0, 0.1, 3.7, 1e-30, 1e30])
+# Few different ones, so that priorities tie and rows weigh nothing.
+WEIGHTS = st.sampled_from([0.0, 0.0, 1.0, 1.0, 0.1, 3.0, 1e-30, 1e16])
 FANOUTS = st.integers(-1, 7) | st.just(49)  # n / 49 and n * (1 / 49) differ
 CHANCES = st.sampled_from([0.0, 1.0, 1.0, 0.3, 1e-200, 7e5])
 
@@ -188,3 +188,15 @@ def test_a_gpu_draws_what_the_cpu_draws(operation, host_kernels):
                     assert torch.equal(mine.nan_to_num(-1), theirs.nan_to_num(-1)), (mine, theirs)
 
     holds()
+
+
+def test_walks_where_sums_of_weights_are_coarse(host_kernels):
+    """Beside 1e16, points are the sums themselves, or the end of the row."""
+    indptr, indices = torch.tensor([0, 1, 4, 5]), torch.tensor([1, 0, 1, 2, 1])
+    weight = torch.tensor([1e16, 1.0, 1.0, 2.0, 3.0])
+    csc, starts = CSC(indptr, indices, None, weight, torch.ones(3), None, torch.arange(3)), torch.arange(300) % 3
+    wanted = walks.random_walks(csc, starts, 5, key=0), walks.walk_ends(csc, starts, key=0, stop=0.2)
+    with pretended.gpu(host_kernels):
+        there_too, starts = csc.on(pretended.CUDA), starts.to(pretended.CUDA)
+        found = walks.random_walks(there_too, starts, 5, key=0), walks.walk_ends(there_too, starts, key=0, stop=0.2)
+        assert [torch.equal(mine.cpu(), theirs) for mine, theirs in zip(found, wanted, strict=True)] == [True, True]
