@@ -13,4 +13,9 @@ finally:
     if _unset:
         del os.environ["DGLBACKEND"]
 
-__all__ = ["dgl"]
+__all__ = ["dgl", "dgl_has_cuda"]
+
+
+def dgl_has_cuda() -> bool:
+    """Whether this build of DGL can have graphs on a GPU: a look into its table of functions, which starts nothing."""
+    return dgl._ffi.function.get_global_func("device_api.cuda", allow_missing=True) is not None

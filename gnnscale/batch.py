@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale._dgl import dgl
-from gnnscale.blocks import to_blocks
+from gnnscale.blocks import check_blocks_on, to_blocks
 from gnnscale.clock import Clock
 from gnnscale.history import HistoryStore, Pull
 from gnnscale.layer import Layer
@@ -57,7 +57,8 @@ class MiniBatch:
         feedback: Callable[[MiniBatch, Tensor], None] | None = None,
         arrive: Callable[[MiniBatch], None] | None = None,
     ) -> None:
-        self.sample = sample.to(device or torch.device("cpu"))
+        self._device = device or torch.device("cpu")
+        self.sample = sample.to(self._device)
         self.input_nodes = sample.nodes
         self.output_nodes = sample.output_nodes
         self.targets = targets
@@ -126,10 +127,12 @@ class MiniBatch:
 
     @cached_property
     def blocks(self) -> list[dgl.DGLGraph]:
-        """The layers as DGL blocks, made when first looked at."""
-        if self._given_blocks is not None:
-            return self._given_blocks
-        return to_blocks(self.graph, self.sample, self._num_blocks)
+        """The layers as DGL blocks, made when first looked at, on the batch's device."""
+        check_blocks_on(self._device, "batch.blocks asks for")
+        blocks = self._given_blocks
+        if blocks is None:
+            blocks = to_blocks(self.graph, self.sample.to(torch.device("cpu")), self._num_blocks)
+        return blocks if self._device.type == "cpu" else [block.to(self._device) for block in blocks]
 
     def __getitem__(self, index: int) -> Any:
         raise TypeError(

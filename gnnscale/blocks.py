@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gnnscale._dgl import dgl
+from gnnscale._dgl import dgl, dgl_has_cuda
 from gnnscale.adjacency import Adjacency
 from gnnscale.csc import CSC
 from gnnscale.ops import Hop
@@ -45,6 +45,28 @@ def to_blocks(graph: dgl.DGLGraph, sample: Sample, num_layers: int | None) -> li
             block.dstdata["loss_weight"] = sample.loss_weight
         blocks.append(block)
     return blocks
+
+
+def check_blocks_on(device: torch.device, who: str) -> None:
+    """Refuse blocks on a device for which DGL was not built.
+
+    Parameters
+    ----------
+    device : torch.device
+    who : str
+        Who wants them: the beginning of the sentence.
+
+    Raises
+    ------
+    ValueError
+        On a GPU with a DGL for the CPU.
+    """
+    if device.type != "cpu" and not dgl_has_cuda():
+        raise ValueError(
+            f"{who} a block of DGL's on {device}, and the DGL that is installed, {dgl.__version__}, is built for the "
+            "CPU; train on the CPU, install a CUDA build of DGL, or use convolutions that run on gnnscale's own "
+            "kernels (docs/autoscale.md)"
+        )
 
 
 def make_block(graph: dgl.DGLGraph, adjacency: Adjacency, nodes: Tensor) -> dgl.DGLGraph:

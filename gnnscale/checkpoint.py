@@ -45,6 +45,7 @@ class SavedRun:
         if self.path.is_dir():
             raise ValueError(f"checkpoint={str(path)!r} is a folder; name a file")
         self._model, self._optimizer, self._loader = model, optimizer, loader
+        self._on_gpu = loader.device.type == "cuda"
         stores = {"history": loader.history, "gradients": loader.gradients}
         self._stores: dict[str, HistoryStore] = {name: store for name, store in stores.items() if store is not None}
 
@@ -58,6 +59,7 @@ class SavedRun:
             "optimizer": self._optimizer.state_dict(),
             "sampler": [parameter.detach() for parameter in self._loader.parameters()],
             "random": torch.get_rng_state(),
+            "random_of_gpu": torch.cuda.get_rng_state(self._loader.device) if self._on_gpu else None,
             "epoch": self._loader.epoch,
             "steps": {name: store.step for name, store in self._stores.items()},
             "rows": {name: store.state_dict() for name, store in self._stores.items() if store.placement != "file"},
@@ -99,6 +101,9 @@ class SavedRun:
             for parameter, value in zip(self._loader.parameters(), state["sampler"], strict=True):
                 parameter.copy_(value)
         torch.set_rng_state(state["random"])
+        of_gpu = state.get("random_of_gpu")  # younger than some files
+        if self._on_gpu and of_gpu is not None:
+            torch.cuda.set_rng_state(of_gpu, self._loader.device)
         self._loader.epoch = state["epoch"]
         for name, store in self._stores.items():
             if name in state["rows"]:
@@ -120,7 +125,7 @@ class SavedRun:
                 if ZipFile(file).testzip() is not None:
                     raise BadZipFile
                 file.seek(0)
-                content = torch.load(file, weights_only=True)
+                content = torch.load(file, map_location="cpu", weights_only=True)
             except (
                 pickle.UnpicklingError,
                 BadZipFile,

@@ -44,6 +44,7 @@ def examine() -> Iterator[Finding]:
     yield _gpu()
     yield from _native()
     yield _cuda_kernels()
+    yield from _dgl_on_gpu()
 
 
 def _library(name: str, module: str, remedy: str) -> Finding:
@@ -104,7 +105,24 @@ def _cuda_kernels() -> Finding:
     except Exception as error:
         return Finding("CUDA kernels", f"{built}; whether they can be loaded is unknown: {error}")
     if not reason:
-        return Finding("CUDA kernels", "in use")
+        return Finding("CUDA kernels", "in use; written without a GPU: `make test-cuda` tests them on this one")
     if not there:
         return Finding("CUDA kernels", f"{built}, and not loaded without a GPU")
     return Finding("CUDA kernels", f"{built}, not in use: on the GPU, torch does the work, slower", reason)
+
+
+def _dgl_on_gpu() -> Iterator[Finding]:
+    """Whether DGL's own code runs there, where there is a GPU at all."""
+    try:
+        import torch
+
+        from gnnscale._dgl import dgl_has_cuda
+
+        if torch.cuda.is_available() and not dgl_has_cuda():
+            yield Finding(
+                "DGL on the GPU",
+                "no, it is built for the CPU; gnnscale's models and convolutions with an adapter do not need it",
+                "for others (docs/autoscale.md), install a CUDA build of DGL",
+            )
+    except Exception:
+        return  # of torch and DGL it has been told above

@@ -17,8 +17,10 @@ from gnnscale.batch import MiniBatch, logits_of
 from gnnscale.csc import CSC
 from gnnscale.data.dataset import Dataset
 from gnnscale.history import FeatureStore, HistoryStore
+from gnnscale.history.memory import has_room
 from gnnscale.layer import Layer
 from gnnscale.metrics import score
+from gnnscale.on_device import on_device
 from gnnscale.samplers.base import Sample
 from gnnscale.samplers.edges import in_edges
 from gnnscale.samplers.full import whole_graph
@@ -26,6 +28,9 @@ from gnnscale.samplers.gas import HistorySample
 from gnnscale.sparse_features import SparseFeatures
 
 CHUNK_EDGES = 2_000_000
+
+# Of an edge and of a node on a GPU: what a chunk is made of, and its normalised weights.
+_BYTES_ON_GPU = 40
 
 
 class _ChunkLayer(Layer):
@@ -74,7 +79,9 @@ class Evaluator:
     chunk_edges : int, default 2,000,000
         At most this many nodes and in-edges a chunk (a single node may have more). Memory is bounded by a table of
         float32 rows for each layer (of ``history``, if it is float32), the chunks' edges (together those of the
-        graph), and the rows that one chunk reads, at most this many.
+        graph), and the rows that one chunk reads, at most this many. On a GPU these tables have
+        ``placement="auto"``, and features and the chunks' edges stay there from one evaluation to the next if they
+        take at most a quarter of the memory that is free when they are first wanted.
     diagonal : float, optional
         The diagonal enhancement that a model was trained with (``ClusterGCNSampler(diag_lambda=...)``).
     features : FeatureStore, optional
@@ -104,6 +111,9 @@ class Evaluator:
         # its normalised weights.
         self._whole: Sample | None = None
         self._sparse: SparseFeatures | None = None
+        self._rows: Tensor | None = None  # all features, on a GPU that has room for them
+        self._chunks: dict[int, tuple[Tensor, Adjacency]] = {}
+        self._keeps: dict[str, bool] = {}
         if len(self._bounds) == 1:
             self._whole = whole_graph(self._csc, diagonal).to(self.device)
             if features is None and self.device.type == "cpu":
@@ -133,26 +143,57 @@ class Evaluator:
                 return logits_of(model, batch, self._inputs(0, self._csc.num_nodes)).cpu()
             return self._in_step(model, history)
 
+    def _kept(self, what: str, size: int) -> bool:
+        """Whether so many bytes stay on the device: decided once, when they are first wanted."""
+        if what not in self._keeps:
+            self._keeps[what] = self.device.type == "cuda" and has_room(self.device, size)
+        return self._keeps[what]
+
+    def _chunk(self, number: int) -> tuple[Tensor, Adjacency]:
+        """The nodes of a chunk, its own first, and its edges."""
+        if number in self._chunks:
+            return self._chunks[number]
+        start, stop = self._bounds[number]
+        nodes, hop = in_edges(self._csc, self._csc.nodes[start:stop], torch.get_num_threads())
+        chunk = nodes, Adjacency(hop, nodes.numel(), self._csc, nodes, diagonal=self._diagonal).to(self.device)
+        if self._kept("edges", _BYTES_ON_GPU * (self._csc.indices.numel() + self._csc.num_nodes)):
+            self._chunks[number] = chunk
+        return chunk
+
     def _inputs(self, start: int, stop: int) -> Tensor:
-        if self._features is not None:
-            return self._features.rows(start, stop).to(self.device)
         if self._sparse is not None:
             return self._sparse.rows()
+        rows = self._all_inputs()
+        if rows is not None:
+            return rows[start:stop]
+        if self._features is not None:
+            return self._features.rows(start, stop).to(self.device)
         return self.graph.ndata["feat"][start:stop].to(self.device)
+
+    def _all_inputs(self) -> Tensor | None:
+        """All features on a GPU that has room for them; None where rows are fetched when they are wanted."""
+        store = self._features
+        if store is None:
+            if self._kept("features", self.graph.ndata["feat"].nbytes):
+                self._rows = on_device(self.graph, "feat", self.device)
+        elif (
+            self._rows is None and store.placement != "device" and self._kept("features", 4 * len(store) * store.width)
+        ):
+            self._rows = store.rows(0, len(store)).to(self.device)
+        return self._rows
 
     def _in_step(self, model: nn.Module, history: HistoryStore | None) -> Tensor:
         outputs: list[Tensor | None] = [None] * len(self._bounds)
-        inputs = HistoryStore(self._csc.num_nodes)
+        inputs = HistoryStore(self._csc.num_nodes, device=self.device)
         if history is not None and history.dtype == torch.float32:
             hidden, history = history, None
         else:
-            hidden = HistoryStore(self._csc.num_nodes)
+            hidden = HistoryStore(self._csc.num_nodes, device=self.device)
 
         outside = _modes(self.device.type)
 
         def run(number: int, start: int, stop: int) -> None:
-            nodes, hop = in_edges(self._csc, self._csc.nodes[start:stop], torch.get_num_threads())
-            adjacency = Adjacency(hop, nodes.numel(), self._csc, nodes, diagonal=self._diagonal)
+            nodes, adjacency = self._chunk(number)
             others = getcurrent().parent.switch
 
             def pause() -> None:

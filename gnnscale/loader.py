@@ -27,6 +27,7 @@ from gnnscale.clock import Clock
 from gnnscale.csc import CSC
 from gnnscale.history import FeatureStore, HistoryStore
 from gnnscale.history.streams import Lane, lane_of
+from gnnscale.on_device import on_device
 from gnnscale.ops import cuda_reason, gather_rows
 from gnnscale.ops._backend import cuda_kernels
 from gnnscale.ops.random import key_of
@@ -82,8 +83,8 @@ class DataLoader:
     seed : int, default 0
         Of all the loader's randomness.
     history : HistoryStore, optional
-        Where a sampler with histories keeps them (others leave it alone); made by the loader if absent, in host
-        memory.
+        Where a sampler with histories keeps them (others leave it alone); made by the loader if absent: float32, in
+        memory of the GPU ``device`` as far as it has room, otherwise of the host (``placement="auto"``).
     features : FeatureStore, optional
         Where features are, instead of ``graph.ndata["feat"]``.
     history_ahead : bool, default True
@@ -358,7 +359,7 @@ class DataLoader:
             # What a sampler keeps, the device keeps as well.
             known = self._sent.get(sample)
             if known is None:
-                with lane.aside():  # what a placed graph is asked for is the lane's, as the sample is
+                with lane.aside():  # where a GPU has drawn it, degrees are looked up there
                     sample.moved(parcel.put)
             parcel.pack()
         with clock.stage("transfer"):
@@ -379,7 +380,7 @@ class DataLoader:
     def _all_rows(self, key: str) -> Tensor | None:
         """Of the whole graph, moved to the device once."""
         if key in self._columns and key not in self._whole and (key == "label" or self.features is None):
-            self._whole[key] = self._columns[key].to(self.device)
+            self._whole[key] = on_device(self.graph, key, self.device)
         return self._whole.get(key)
 
     def _sample_blocks(self, seeds: Tensor, key: int) -> tuple[Sample, list[dgl.DGLGraph]]:

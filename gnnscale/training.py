@@ -12,13 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gnnscale.batch import logits_of
 from gnnscale.checkpoint import SavedRun
-from gnnscale.checks import check_flag, check_number
+from gnnscale.checks import check_device, check_flag, check_number
 from gnnscale.clock import Clock, now
 from gnnscale.data.dataset import Dataset
 from gnnscale.evaluation import Evaluator, scores
 from gnnscale.freed_memory import keep_freed_memory
+from gnnscale.graphed import GraphedStep, Step, check_graphs
 from gnnscale.history import FeatureStore, HistoryStore, Traffic
 from gnnscale.loader import DataLoader
 from gnnscale.stopping import StopRules
@@ -164,6 +164,7 @@ def train(
     history_ahead: bool = True,
     features: FeatureStore | None = None,
     graph_placement: str = "host",
+    cuda_graph: bool = False,
     checkpoint: str | Path | None = None,
     on_point: Callable[[Point], None] | None = None,
     on_stage: Callable[[str], None] | None = None,
@@ -210,7 +211,7 @@ def train(
     device : str or torch.device
         Where the model is trained.
     history : HistoryStore, optional
-        Where a sampler with histories keeps them; in host memory, float32, by default.
+        Where a sampler with histories keeps them; float32 with ``placement="auto"`` by default.
     amp : {"none", "bf16"}
         Mixed precision: with ``"bf16"``, linear maps and the rows between them are bfloat16 while training goes forward
         (``torch.autocast``); sums, softmaxes, the loss, the parameters and the evaluation are float32.
@@ -220,6 +221,11 @@ def train(
         Where features are, instead of ``data.graph.ndata["feat"]``. Not together with ``inductive``.
     graph_placement : {"host", "device", "pinned"}
         As for :class:`gnnscale.DataLoader`: where the graph's edges are when batches are drawn.
+    cuda_graph : bool, default False
+        Whether a step whose batch has come a few times is replayed as a CUDA graph, which spares the host the launches
+        of its kernels, one by one. For a GPU and batches that are the same in each epoch: ``FullSampler``, and
+        ``ClusterGCNSampler`` with one part or all parts a batch. Dropout draws anew in each step, but other numbers
+        than without it. The forward must not look at numbers on the GPU. Not yet measured.
     checkpoint : str or Path, optional
         A file that is rewritten after each epoch and from which the same call goes on after a kill, with the same
         curve as if nothing had happened: it holds the model, the optimiser, torch's random numbers, the points so
@@ -269,6 +275,8 @@ def train(
     subgraph_seconds = now() - start
     if batch_size is None:
         batch_size = default_batch_size(sampler) or seen.train_ids.numel()
+    if check_flag("cuda_graph", cuda_graph):
+        check_graphs(sampler, check_device(device), batch_size, shuffle=True)
     loader = DataLoader(
         seen.graph,
         seen.train_ids,
@@ -288,6 +296,8 @@ def train(
     if loader.parameters():
         parameters = [*parameters, {"params": loader.parameters(), "weight_decay": 0.0}]
     optimizer = _adam(parameters, lr)
+    settings_of_step = model, optimizer, clip_norm, amp
+    step = GraphedStep(loader.device, *settings_of_step) if cuda_graph else Step(*settings_of_step)
     keep_freed_memory()
     diagonal = getattr(sampler, "diag_lambda", None)
     evaluator = Evaluator(data.graph, loader.device, diagonal=diagonal, features=features)
@@ -329,7 +339,7 @@ def train(
         traffic.leave_out()
         if on_stage is not None:
             on_stage("training")
-        seconds, waited, loss, made, summed = _epoch(model, loader, optimizer, clip_norm, amp, clock)
+        seconds, waited, loss, made, summed = _epoch(model, loader, step, clock)
         train_seconds, wait_seconds = train_seconds + seconds, wait_seconds + waited
         steps, edges = steps + made, edges + summed
         if not math.isfinite(loss):
@@ -378,9 +388,9 @@ def train(
 
 
 def _adam(groups: list[dict[str, Any]], lr: float) -> torch.optim.Adam:
-    """Adam, on the CPU in one pass over each parameter: of a small model, a fifth of a step otherwise."""
+    """Adam in one pass over each parameter: of a small model on the CPU, a fifth of a step otherwise."""
     every = [parameter for group in groups for parameter in group["params"]]
-    fused = all(parameter.is_floating_point() and parameter.device.type == "cpu" for parameter in every)
+    fused = all(parameter.is_floating_point() and parameter.device.type in ("cpu", "cuda") for parameter in every)
     try:
         return torch.optim.Adam(groups, lr=lr, fused=fused or None)
     except RuntimeError:  # torch before 2.4
@@ -417,44 +427,32 @@ class _Traffic:
         }
 
 
-def _epoch(
-    model: nn.Module,
-    loader: DataLoader,
-    optimizer: torch.optim.Optimizer,
-    clip_norm: float | None,
-    amp: str,
-    clock: Clock,
-) -> tuple[float, float, float, int, int]:
+def _epoch(model: nn.Module, loader: DataLoader, step: Step, clock: Clock) -> tuple[float, float, float, int, int]:
     """One pass: its seconds, those that it waited for batches, its mean loss, its steps and the edges summed."""
     model.train()
     edges = 0
     losses: list[Tensor] = []
     waited = 0.0
     start = now(loader.device)
-    batches = iter(loader)
-    while True:
-        asked = now()
-        batch = next(batches, None)
-        waited += now() - asked
-        if batch is None:
-            break
-        with torch.autocast(loader.device.type, torch.bfloat16, enabled=amp == "bf16"):
-            logits = logits_of(model, batch, batch.x)
-        loss = batch.loss(logits.float() if amp == "bf16" else logits)
-        optimizer.zero_grad()
-        loss.backward()
-        if clip_norm is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-        optimizer.step()
-        losses.append(loss.detach())
-        edges += batch.num_edges
-        clock.add(batch.clock)
+    with step.on_its_stream():
+        batches = iter(loader)
+        while True:
+            asked = now()
+            batch = next(batches, None)
+            waited += now() - asked
+            if batch is None:
+                break
+            loss, summed = step(batch)
+            losses.append(loss)
+            edges += summed
+            clock.add(batch.clock)
+        mean = torch.stack(losses).mean() if losses else None
     # What is still on its way is part of the epoch.
     for store in (loader.history, loader.gradients):
         if store is not None:
             with clock.stage("history"):
                 store.flush()
-    if not losses:
+    if mean is None:
         raise ValueError("the epoch had no batch; lower batch_size, or do not drop the last batch")
-    mean = torch.stack(losses).mean().item()
-    return now(loader.device) - start, waited, mean, len(losses), edges
+    seconds = now(loader.device) - start
+    return seconds, waited, mean.item(), len(losses), edges

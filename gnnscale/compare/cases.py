@@ -77,11 +77,14 @@ def settle(
     of_sampler |= sampler.brackets
     where |= {name: choice.place for choice in (model, sampler) for name in choice.brackets}
     own = {name: value for name, value in of_sampler.items() if name in PER_SAMPLER}
+    of_training |= own
+    if (of_training.get("device"), of_training.get("history_placement")) == ("cpu", "auto"):
+        of_training["history_placement"] = "host"  # so that a cell is what it was before there was "auto"
     return Combination(
         choices["dataset"],
         replace(model, arguments=of_model),
         replace(sampler, arguments=_without(of_sampler, own)),
-        of_training | own,
+        of_training,
         seeds,
         frozenset(own),
         where,

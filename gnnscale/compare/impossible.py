@@ -14,11 +14,12 @@ from gnnscale.compare.build import build_model_of, build_sampler
 from gnnscale.compare.endings import describe
 from gnnscale.compare.plan import Choice, Combination
 from gnnscale.compare.source import Places
+from gnnscale.graphed import check_graphs
 from gnnscale.loader import DataLoader
 from gnnscale.plugins import find_sampler
 from gnnscale.samplers import SAMPLERS, unknown_arguments
 from gnnscale.testing.graphs import NUM_NODES, plain, train_ids
-from gnnscale.training import parameter_groups
+from gnnscale.training import default_batch_size, parameter_groups
 
 _FEATURES, _CLASSES = 4, 3
 _MANY_NODES = 2**62
@@ -105,6 +106,9 @@ def cannot_be_built(combination: Combination, in_size: int, out_size: int, num_n
                 needs = "it needs device 'cuda'" if draws else "the CPU draws it; leave that out for it"
                 text = f"sampler {sampler.label}: graph_placement is {placement!r}, but {needs}."
                 yield combination.place_of(sampler, text) + text
+        if training["cuda_graph"]:
+            batch_size = training["batch_size"] or default_batch_size(built) or num_nodes
+            check_graphs(built, torch.device(training["device"]), batch_size, shuffle=True)
     except (ValueError, TypeError) as error:
         text = describe(error)
         text = text if sampler.short_name in text else f"sampler {sampler.label}: {text}"

@@ -139,7 +139,8 @@ def cell_hash(settings: Mapping[str, Any]) -> str:
     deciding = {key: value for key, value in settings.items() if key != "dataset"}
     deciding["budget"] = {key: budget[key] for key in BUDGET_OF_RESULT if key in budget}
     # Younger than some results: without them, a cell is what it was before.
-    training, younger = settings.get("training", {}), {"amp": "none", "graph_placement": "host"}.items()
+    younger = {"amp": "none", "graph_placement": "host", "cuda_graph": False}.items()
+    training = settings.get("training", {})
     deciding["training"] = {key: value for key, value in training.items() if (key, value) not in younger}
     return hashlib.sha256(json.dumps(deciding, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 

@@ -90,11 +90,15 @@ TRAINING: dict[str, Setting] = {
         "host", "where the graph is that batches are drawn from: from the others a GPU draws", "host", "device",
         "pinned",
     ),
+    "cuda_graph": _flag(
+        False, "whether a GPU replays the steps of `full`, and of `cluster` with one part a batch, as CUDA graphs"
+    ),
     "history_dtype": _one_of(
         "float32", "how samplers with histories store their rows", "float32", "float16", "bfloat16", "int8"
     ),
     "history_placement": _one_of(
-        "host", "where they keep them", "host", "shared", "file", "pinned", "device"
+        "auto", "where they keep them; `auto` is the GPU's memory as far as it has room, else the host's",
+        "auto", "host", "shared", "file", "pinned", "device"
     ),
     "history_ahead": _flag(
         True, "whether they ask for the next batch's rows during the backward pass; it changes the time alone"
@@ -105,7 +109,7 @@ TRAINING: dict[str, Setting] = {
 #: among them: samplers are compared by the time to the same one.
 PER_SAMPLER = (
     "epochs", "max_seconds", "patience", "batch_size", "lr", "weight_decay", "rest_weight_decay", "clip_norm",
-    "amp", "graph_placement", "history_dtype", "history_placement", "history_ahead",
+    "amp", "graph_placement", "cuda_graph", "history_dtype", "history_placement", "history_ahead",
 )  # fmt: skip
 
 #: The shape of a model, under ``[model]`` for all models or ``[model.gcn]`` for one.

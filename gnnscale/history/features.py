@@ -275,6 +275,8 @@ class FeatureStore:
         self._process, self._lock = os.getpid(), threading.Lock()
         self._transfers, self._view_of = transfers_for(self.device, self.placement, self.num_threads)
         self._view = self._view_of(self._table)
+        if isinstance(self._transfers, TorchTransfers):
+            self._transfers.wait_for_caller()  # who has moved the features
         self._by_kernels = isinstance(self._transfers, TorchTransfers) and self._transfers.reaches(self._table)
         self._stop = weakref.finalize(self, self._transfers.close)
 

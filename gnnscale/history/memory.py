@@ -198,7 +198,8 @@ class LocalMemory:
         How rows are stored.
     device : torch.device or str, default "cpu"
     pin : bool, default False
-        Whether a GPU can copy from the memory by itself.
+        Whether a GPU can copy from the memory by itself. With a GPU for ``device``: whether a table for which it
+        :func:`has_room` not lies in such memory of the host.
 
     Attributes
     ----------
@@ -235,11 +236,24 @@ class LocalMemory:
         self.tables = []
 
     def _zeros(self, size: int) -> Tensor:
-        if self._device.type != "cpu" or self._pin or size < _HUGE_PAGE:
-            return torch.zeros(size, dtype=torch.uint8, device=self._device, pin_memory=self._pin)
+        on_device = self._device.type != "cpu" and (not self._pin or has_room(self._device, size))
+        if on_device or self._pin or size < _HUGE_PAGE:
+            device = self._device if on_device else torch.device("cpu")
+            return torch.zeros(size, dtype=torch.uint8, device=device, pin_memory=self._pin and not on_device)
         area = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         want_huge_pages(area)
         return torch.frombuffer(area, dtype=torch.uint8)
+
+
+def free_on(device: torch.device | None) -> int:
+    """Bytes of a GPU's memory that are free, with those that torch has at hand for what comes next."""
+    at_hand = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + at_hand
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether a GPU can spare so many bytes: a quarter of what is free, as training needs memory too."""
+    return 4 * size <= free_on(device)
 
 
 def want_huge_pages(area: mmap.mmap) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gnnscale.history.header import HEADER
-from gnnscale.history.memory import DTYPES, LINE, PAGE, parts_of, size_of
+from gnnscale.history.memory import DTYPES, LINE, PAGE, free_on, parts_of, size_of
 
 PLACEMENTS = ("host", "shared", "file", "pinned", "device")
 
@@ -70,7 +70,7 @@ def available(placement: str, path: str | Path | None = None, device: torch.devi
     if placement == "device" or (placement == "pinned" and not torch.cuda.is_available()):
         if not torch.cuda.is_available():
             return None
-        return torch.cuda.mem_get_info(device if device is not None and device.type == "cuda" else None)[0]
+        return free_on(device if device is not None and device.type == "cuda" else None)
     if placement == "file":
         folder = Path.cwd() if path is None else Path(path).absolute().parent
         return shutil.disk_usage(folder).free if folder.is_dir() else None

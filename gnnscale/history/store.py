@@ -17,8 +17,8 @@ from torch import Tensor
 from gnnscale.checks import check_at_least, check_device
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.mapped import MappedMemory, save
-from gnnscale.history.memory import LocalMemory, Table, as_dtype, dtype_name
-from gnnscale.history.placement import Estimate, check_fits, check_placement, estimate
+from gnnscale.history.memory import LocalMemory, Table, as_dtype, dtype_name, has_room
+from gnnscale.history.placement import Estimate, check_fits, check_placement, estimate, footprint
 from gnnscale.history.sharing import share
 from gnnscale.history.traffic import Traffic
 from gnnscale.history.transfers import TorchTransfers, check_ids, transfers_for
@@ -74,12 +74,14 @@ class HistoryStore:
     dtype : {torch.float32, torch.float16, torch.bfloat16, torch.int8} or its name
         How rows are stored; int8 with a scale for each row. Pushed rows are converted on the way in, pulled ones to
         float32 on the way out.
-    placement : {"host", "shared", "file", "pinned", "device"}
-        ``"host"``: memory of this process. ``"shared"``: memory that several processes on one machine read and
-        write; where ``torch.distributed`` is initialised, all its processes have to make the store, and those on
-        one machine get the same one; otherwise hand it to processes that you start with ``multiprocessing``.
-        ``"file"``: the same in the file ``path``, which may be larger than memory and outlives the process.
-        ``"pinned"``: host memory that a GPU can copy from by itself. ``"device"``: memory of the GPU.
+    placement : {"auto", "host", "shared", "file", "pinned", "device"}
+        ``"auto"``: with a GPU for ``device``, each table in its memory if it takes at most a quarter of what is free
+        there when it is made, otherwise as ``"pinned"``; on the CPU ``"host"``. ``"host"``: memory of this process.
+        ``"shared"``: memory that several processes on one machine read and write; where ``torch.distributed`` is
+        initialised, all its processes have to make the store, and those on one machine get the same one; otherwise
+        hand it to processes that you start with ``multiprocessing``. ``"file"``: the same in the file ``path``, which
+        may be larger than memory and outlives the process. ``"pinned"``: host memory that a GPU can copy from by
+        itself. ``"device"``: memory of the GPU.
     path : str or Path, optional
         For ``"file"``: where it is made. It must not exist yet; :meth:`open` opens one that does.
     device : torch.device or str, optional
@@ -92,6 +94,7 @@ class HistoryStore:
     num_rows : int
     dtype : torch.dtype
     placement : str
+        ``"host"`` for ``"auto"`` on the CPU.
     device : torch.device
 
     Raises
@@ -125,14 +128,16 @@ class HistoryStore:
         widths: Sequence[int] = (),
         *,
         dtype: torch.dtype | str = torch.float32,
-        placement: str = "host",
+        placement: str = "auto",
         path: str | Path | None = None,
         device: torch.device | str | None = None,
         num_threads: int | None = None,
     ) -> None:
         num_rows, widths = _check_sizes(num_rows, widths)
         stored, where = as_dtype(dtype), _as_device(device)
-        check_placement(placement, path, where)
+        if placement == "auto":
+            placement = "host" if where.type == "cpu" else "auto"
+        check_placement("host" if placement == "auto" else placement, path, where)
         memory: LocalMemory | MappedMemory
         if placement in ("shared", "file"):
             if native is None:
@@ -148,9 +153,13 @@ class HistoryStore:
             )
             memory = share(create, what)
         else:
-            check_fits(num_rows, widths, stored, placement, path=path, device=where)
+            if placement != "auto":
+                check_fits(num_rows, widths, stored, placement, path=path, device=where)
             memory = LocalMemory(
-                num_rows, stored, device=where if placement == "device" else "cpu", pin=placement == "pinned"
+                num_rows,
+                stored,
+                device=where if placement in ("device", "auto") else "cpu",
+                pin=placement in ("pinned", "auto"),
             )
         self._adopt(memory, placement, where, num_threads)
         for layer, width in enumerate(widths):
@@ -293,9 +302,9 @@ class HistoryStore:
         check_at_least("width", width, 1)
         with self._here():
             if layer == self._count():
-                check_fits(self.num_rows, [width], self.dtype, self.placement, path=self.path, device=self.device)
+                self._check_fits(self.num_rows, [width])
                 self._memory.add(width, layer)
-                self._view(layer)  # now, as the stream that makes it is this thread's
+                self._was_written()
             have = self._table(layer).width
         if width != have:
             raise ValueError(
@@ -420,8 +429,9 @@ class HistoryStore:
         check_at_least("num_rows", num_rows, self.num_rows)
         with self._here():
             self.flush()
-            check_fits(num_rows, self.widths, self.dtype, self.placement, path=self.path, device=self.device)
+            self._check_fits(num_rows, self.widths)
             self._memory = self._memory.grown(num_rows)
+            self._was_written()
             self.num_rows = num_rows
             self._views.clear()
 
@@ -536,7 +546,7 @@ class HistoryStore:
                 if mine.written is not None and table.written is not None:
                     mine.written.copy_(table.written)
                 self._changes[layer] += 1
-            self._views.clear()  # the tables as they are now
+            self._was_written()
             self.step = step
 
     def _clear(self, layers: Iterable[int]) -> None:
@@ -544,6 +554,22 @@ class HistoryStore:
             for start in range(0, self.num_rows, _ROWS_AT_ONCE):
                 ids = torch.arange(start, min(start + _ROWS_AT_ONCE, self.num_rows))
                 self.push(layer, ids, torch.zeros(len(ids), self._table(layer).width))
+
+    def _check_fits(self, num_rows: int, widths: list[int]) -> None:
+        place = self.placement
+        if place == "auto":  # of each table what the memory makes of it
+            place = "pinned"
+            widths = [
+                width
+                for width in widths
+                if not has_room(self.device, footprint(num_rows, [width], self.dtype, "device"))
+            ]
+        check_fits(num_rows, widths, self.dtype, place, path=self.path, device=self.device)
+
+    def _was_written(self) -> None:
+        """Have transfers see what has been done to tables without them."""
+        if isinstance(self._transfers, TorchTransfers):
+            self._transfers.wait_for_caller()
 
     def _count(self) -> int:
         """Tables there are, with those that other processes made."""

@@ -151,11 +151,6 @@ class TorchTransfers:
             self._issue(place, write)
             self._bytes_pushed += ids.numel() * _row_bytes(table)
 
-    def view(self, table: Table) -> Table:
-        """The table, after what the caller's stream has been given so far: that is where it was made."""
-        with self._lane.after_caller():
-            return table
-
     def reaches(self, table: Table) -> bool:
         """Whether kernels of a GPU read the table."""
         return self._kernels_for(table) is not None
@@ -198,6 +193,14 @@ class TorchTransfers:
             self._rows_pulled += ids.numel()
             self._bytes_pulled += ids.numel() * _row_bytes(table)
         return TorchPull(result, self._lane)
+
+    def wait_for_caller(self) -> None:
+        """Have what is issued next come after what the caller's stream has been given, such as zeros for a new table.
+
+        Reads do not wait for it by themselves, as what it computes is none of their business.
+        """
+        with self._lane.after_caller():
+            pass
 
     def flush(self) -> None:
         """Wait until everything issued so far has been done.
@@ -339,8 +342,7 @@ def transfers_for(device: torch.device, placement: str, num_threads: int) -> tup
     """What reads and writes tables of a placement for a device, and how it wants to see a table."""
     if native is not None and device.type == "cpu" and placement != "device":
         return native.Transfers(num_threads), native_view
-    transfers = TorchTransfers(device, num_threads, pinned=placement == "pinned")
-    return transfers, transfers.view
+    return TorchTransfers(device, num_threads, pinned=placement in ("pinned", "auto")), lambda table: table
 
 
 def _last_of_each(ids: Tensor) -> Tensor | None:

@@ -40,7 +40,8 @@ def autoscale(model: Model, *, convs: Sequence[type[nn.Module]] = (), num_blocks
     Convolutions that sum over neighbours k times (``SGConv``, ``TAGConv``, ``APPNPConv``) take k layers of the batch,
     so that a sampler with a number for each layer needs one for each hop.
 
-    A convolution without an adapter runs as it is on a block with the edges drawn, and a warning says so. Under
+    A convolution without an adapter runs as it is on a block with the edges drawn, and a warning says so; on a GPU that
+    needs a CUDA build of DGL, which the others do not (``model.forward.runs_on`` tells which is which). Under
     samplers with control variates it is refused, unless it is affine in the rows, which is tried out once with random
     numbers. ``docs/autoscale.md`` has the table of convolutions and samplers.
 
@@ -81,6 +82,8 @@ def autoscale(model: Model, *, convs: Sequence[type[nn.Module]] = (), num_blocks
     >>> result = gs.train(model, data, gs.samplers.GASSampler(num_parts=8), epochs=2)
     >>> gs.infer(model, data.graph).shape
     torch.Size([1000, 10])
+    >>> model.forward.runs_on
+    {'convs.0': 'gnnscale', 'convs.1': 'gnnscale'}
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"model is a {type(model).__name__}; autoscale takes a torch.nn.Module")
@@ -149,7 +152,14 @@ class ConvForward:
 
 
 class ModelForward:
-    """A model's ``forward``: given a batch, the model's own with views of the batch's layers for blocks."""
+    """A model's ``forward``: given a batch, the model's own with views of the batch's layers for blocks.
+
+    Attributes
+    ----------
+    runs_on : dict of str to str
+        For each convolution, by its name in the model, ``"gnnscale"`` where gnnscale's own operations compute it, with
+        their kernels on a GPU, and ``"DGL block"`` where DGL's code does, which on a GPU needs a CUDA build of DGL.
+    """
 
     def __init__(
         self,
@@ -186,6 +196,18 @@ class ModelForward:
             raise
         blocks.check_all_used()
         return out
+
+    @property
+    def runs_on(self) -> dict[str, str]:
+        names = {module: name for name, module in self.model.named_modules()}
+        forwards = {names[conv]: conv.forward for conv in _convolutions(self.model, self.named)}
+        if self.conv_forward is not None:
+            forwards = {"": self.conv_forward}
+        return {
+            name: "DGL block" if forward.adapter.on_block else "gnnscale"
+            for name, forward in forwards.items()
+            if isinstance(forward, ConvForward)
+        }
 
     def _own(self, *args: Any, **kwargs: Any) -> Any:
         if self.conv_forward is not None:
@@ -242,6 +264,6 @@ def _warn_of(unknown: list[OnBlock]) -> None:
         warnings.warn(
             f"gnnscale has no adapter for {', '.join(names)}: it runs as it is on the edges that a batch has, with the "
             "degrees there and without their importance, so that under samplers that draw edges it estimates "
-            "something of its own; with all neighbours (full, gas) it is exact",
+            "something of its own; with all neighbours (full, gas) it is exact. On a GPU it needs a CUDA build of DGL",
             stacklevel=3,
         )

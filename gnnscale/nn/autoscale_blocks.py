@@ -203,7 +203,7 @@ class BlockView:
                 "of DGL's; only its numbers of nodes are known"
             )
         if self._block is None:
-            self._block = block_of(self.layers[0])
+            self._block = block_of(self.layers[0], f"forward asks for block.{name}, which is of")
         return getattr(self._block, name)
 
     def apply(self, adapter: Adapter, feat: Any, others: dict[str, Any]) -> Tensor:

@@ -353,8 +353,7 @@ class PNAConv(nn.Module):
 
     def forward(self, layer: Layer, x: Tensor) -> Tensor:
         """Shape (num_dst, out_size), from ``x`` of shape (num_src, in_size)."""
-        if self.delta.isnan():
-            self.delta.fill_(layer.mean_log_degree)
+        self.delta.nan_to_num_(nan=layer.mean_log_degree)  # to look whether it is known, the host would wait for a GPU
         # A linear M acts on both ends apart, and what comes from v is the same for all of v's neighbours.
         rows, own = self.message(x), layer.own(x)
         mean = layer.aggregate(rows, "mean")

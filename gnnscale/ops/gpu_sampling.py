@@ -366,7 +366,7 @@ def draw_in_succession(cuda: Any, chance: Tensor, size: int, key: int) -> Tensor
         # Rounding can carry a point to the total. The last that is left has the largest number of those that are.
         last = torch.where(left > 0, torch.arange(len(left), device=left.device), 0).max()
         places = torch.minimum(places, last)
-        first = places.new_full((len(left),), len(draws)).scatter_reduce_(0, places, draws, "amin")
+        first = draws.new_full((len(left),), len(draws)).scatter_reduce_(0, places, draws, "amin")
         drawn = torch.cat([drawn, places[first[places] == draws][: size - len(drawn)]])
         number += 1
     return drawn

@@ -201,6 +201,10 @@ class Sampler:
         """
         return split(indices, batch_size, shuffle, drop_last, generator)
 
+    def comes_again(self, batch_size: int, shuffle: bool) -> bool:
+        """Whether each epoch has the same batches, of which :meth:`draw` gives the same object again."""
+        return False
+
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
         """One batch. It may depend on its arguments alone, so that any thread may draw it at any time.
 

@@ -77,7 +77,7 @@ class PartitionSampler(Sampler):
     ) -> list[Tensor]:
         groups = split(torch.arange(self.num_parts), batch_size, shuffle, drop_last, generator)
         groups = [parts.sort().values for parts in groups]
-        repeats = not shuffle or batch_size == 1 or batch_size >= self.num_parts
+        repeats = self.comes_again(batch_size, shuffle)
         plan = _Plan({tuple(parts.tolist()) for parts in groups} if repeats else set())
         if plan.batches != self._plan.batches:
             self._plan = plan
@@ -85,6 +85,9 @@ class PartitionSampler(Sampler):
         has_train = torch.zeros(self.num_parts, dtype=torch.bool)
         has_train[self._part_of[indices]] = True
         return [parts for parts in groups if bool(has_train[parts].any())]
+
+    def comes_again(self, batch_size: int, shuffle: bool) -> bool:
+        return not shuffle or batch_size == 1 or batch_size >= self.num_parts
 
     def draw_members(self, csc: CSC, members: Tensor) -> Sample:
         """The batch of these nodes, shape (n,) int64; it depends on nothing else."""

@@ -42,6 +42,9 @@ class FullSampler(Sampler):
     ) -> list[Tensor]:
         return [indices]
 
+    def comes_again(self, batch_size: int, shuffle: bool) -> bool:
+        return True
+
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
         # The same sample each time, so that its normalised weights are computed once.
         if self._drawn is None or self._drawn[0] is not csc:

@@ -222,7 +222,10 @@ class ControlledLayer(Layer):
             # Nothing is known of the rows that were not drawn.
             return mean.new_zeros(self.num_dst, mean.shape[1])
         with batch.clock.stage("history"):
-            rows = sums.of(norm, batch.input_nodes[: self.num_dst]).to(mean.device, mean.dtype)
+            rows = sums.of(norm, batch.input_nodes[: self.num_dst])
+            if mean.device.type == "cuda":
+                rows = rows.pin_memory()  # so that the host need not wait for the copy
+            rows = rows.to(mean.device, mean.dtype, non_blocking=True)
         return rows - self._adjacency.aggregate(mean, norm)
 
     def _seen_with(self, adjacency: Adjacency, norm: str) -> _CorrectedLayer:

@@ -21,6 +21,7 @@ VALUES = {
     "target": st.floats(0.01, 1), "batch_size": st.integers(1, 50), "lr": st.floats(1e-6, 10),
     "weight_decay": st.floats(0, 1), "rest_weight_decay": st.floats(0, 1), "clip_norm": st.floats(0.1, 10),
     "amp": st.sampled_from(["none", "bf16"]), "graph_placement": st.just("host"),
+    "cuda_graph": st.just(False),
     "inductive": st.booleans(), "num_workers": st.integers(0, 4), "device": st.just("cpu"),
     "history_dtype": st.sampled_from(["float16", "int8"]), "history_placement": st.sampled_from(["host", "file"]),
     "history_ahead": st.booleans(), "hidden": st.integers(1, 64).map(lambda n: 8 * n), "layers": st.just(2),

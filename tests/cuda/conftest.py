@@ -1,6 +1,7 @@
 """Where the kernels run: on a GPU, and on the host."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 import pytest
@@ -26,15 +27,29 @@ def host_kernels() -> ModuleType:
 def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A device whose tensors gnnscale's kernels work on."""
     torch.manual_seed(0)
-    if request.param == "cuda":
-        if not torch.cuda.is_available():
-            pytest.skip("there is no GPU")
-        assert cuda_reason() == ""
-        yield torch.device("cuda", torch.cuda.current_device())
+    if request.param != "host":
+        with gpu_of(request) as found:
+            yield found
         return
+    monkeypatch.setattr(_backend, "emulated", request.getfixturevalue("host_kernels"))
+    yield torch.device("cpu")
+
+
+@pytest.fixture(params=["pretended", pytest.param("cuda", marks=pytest.mark.cuda)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """A GPU, or one that is not there."""
+    torch.manual_seed(0)
+    with gpu_of(request) as found:
+        yield found
+
+
+@contextmanager
+def gpu_of(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     if request.param == "pretended":
         with pretended.gpu(request.getfixturevalue("host_kernels")):
             yield pretended.CUDA
         return
-    monkeypatch.setattr(_backend, "emulated", request.getfixturevalue("host_kernels"))
-    yield torch.device("cpu")
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU")
+    assert cuda_reason() == ""
+    yield torch.device("cuda", torch.cuda.current_device())

@@ -56,9 +56,11 @@ class Stream:
         return self.clock[self]
 
     def wait_stream(self, other: Stream) -> None:
+        refuse_in_capture("wait for another stream", self)
         join(self.clock, other.clock)
 
     def wait_event(self, event: Event) -> None:
+        refuse_in_capture("wait for another stream", self)
         join(self.clock, event.clock)
 
     def record_event(self, event: Event | None = None) -> Event:
@@ -66,11 +68,20 @@ class Stream:
         event.record(self)
         return event
 
-    def synchronize(self) -> None:
+    def synchronize(self, why: str = "synchronize") -> None:
+        refuse_in_capture(why, self)
+        waits.append(why)
         join(host_clock, self.clock)
 
     def query(self) -> bool:
         return True
+
+    def __enter__(self) -> Stream:
+        entered().append(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        entered().pop()
 
 
 class Event:
@@ -84,6 +95,7 @@ class Event:
         (stream or current_stream()).wait_event(self)
 
     def synchronize(self) -> None:
+        waits.append("synchronize")
         join(host_clock, self.clock)
 
     def query(self) -> bool:
@@ -101,23 +113,35 @@ def join(clock: Clock, other: Clock) -> None:
 
 streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 host_clock: Clock = {}
+waits: list[str] = []  # each operation at which the host has waited for the GPU
 default_stream = Stream()
 local = threading.local()
 lock = threading.RLock()
 
 
+def entered() -> list[Stream]:
+    """The streams that this thread is in."""
+    if not hasattr(local, "entered"):
+        local.entered = []
+    return local.entered
+
+
 def current_stream(device: Any = None) -> Stream:
-    return getattr(local, "stream", default_stream)
+    if entered():
+        return entered()[-1]
+    # Autograd's threads take the stream of the forward pass.
+    autograds = isinstance(threading.current_thread(), threading._DummyThread)
+    return stream_of_backward if autograds else default_stream
 
 
-@contextlib.contextmanager
-def on(stream: Stream) -> Iterator[None]:
-    """In any number of threads at once, and inside itself."""
-    before, local.stream = current_stream(), stream
-    try:
-        yield
-    finally:
-        local.stream = before
+stream_of_backward = default_stream
+
+capturing: Any = None  # what is being captured for a graph (pretended_graph.py)
+
+
+def refuse_in_capture(what: str, stream: Stream) -> None:
+    if capturing is not None and stream is capturing.stream:
+        raise RuntimeError(f"operation not permitted when stream is capturing: {what}")
 
 
 # --- memory
@@ -204,6 +228,36 @@ def pin(values: Tensor, name: str) -> Tensor:
     return values
 
 
+# --- random numbers
+
+
+class Random:
+    """The GPU's generator, apart from the CPU's."""
+
+    def __init__(self) -> None:
+        self.state = torch.Generator().manual_seed(0).get_state()
+
+    def seed(self, seed: int) -> None:
+        self.set_state(torch.Generator().manual_seed(int(seed) + 1).get_state())
+
+    def get_state(self, device: Any = None) -> Tensor:
+        return self.state.clone()
+
+    def set_state(self, state: Tensor, device: Any = None) -> None:
+        self.state = state.clone()
+
+    def __enter__(self) -> None:
+        self._of_cpu = torch.random.default_generator.get_state()
+        torch.random.default_generator.set_state(self.state)
+
+    def __exit__(self, *error: object) -> None:
+        self.state = torch.random.default_generator.get_state()
+        torch.random.default_generator.set_state(self._of_cpu)
+
+
+random = Random()
+
+
 # --- tensors
 
 
@@ -234,6 +288,9 @@ class There(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return run(func, args, kwargs or {})
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return loaded, (self.cpu(),)
+
     def record_stream(self, stream: Any) -> None:
         self.memory.recorded.add(stream)
 
@@ -247,10 +304,29 @@ class There(Tensor):
         return memo.setdefault(id(self), copy)
 
 
+def loaded(values: Tensor) -> Tensor:
+    """What a file has of a tensor there, where ``torch.load`` puts it."""
+    return values if loads_to is not None and torch.device(loads_to).type == "cpu" else values.to(CUDA)
+
+
+loads_to: Any = None
+torch_load = torch.load
+
+
+def load(*args: Any, map_location: Any = None, **kwargs: Any) -> Any:
+    global loads_to
+    loads_to = map_location
+    with torch.serialization.safe_globals([loaded]):
+        return torch_load(*args, map_location=map_location, **kwargs)
+
+
 _TAKE_INDICES_FROM_HERE = ("index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index")
 _COPY = ("copy_", "_to_copy")
-# For their results, or for how long these are.
-_WAITS = ("_local_scalar_dense", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "is_nonzero", "equal")
+# The host waits for their results, or for how long these are.
+_WAITS = (
+    "_local_scalar_dense", "nonzero", "unique_dim", "_unique2", "unique_consecutive", "is_nonzero", "equal",
+    "masked_select", "bincount",
+)  # fmt: skip
 
 
 def reciprocal(x: Tensor, number: Any) -> Tensor:
@@ -266,6 +342,8 @@ def unwrapped(x: Any) -> Any:
 def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """One operation of torch's, on tensors here or there."""
     name = func.overloadpacket.__name__
+    if name == "_pin_memory":  # from where no function mode is, such as a thread of autograd's
+        return pin(args[0].clone(), f"pinned {tuple(args[0].shape)}")
     leaves = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
     there = [x for x in leaves if isinstance(x, There)]
     wanted = kwargs.get("device")
@@ -280,17 +358,30 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
                 raise RuntimeError(
                     f"{name}: expected all tensors on cuda:0, one of shape {tuple(x.shape)} is on the CPU"
                 )
-    waits = name in _COPY and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
+    # Between here and there.
+    crosses = name in _COPY and (len(there) < len(leaves) if name == "copy_" else to_there != bool(there))
+    waits = crosses and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
     with lock:
         note(func, name, args, kwargs, leaves, bool(there) or to_there, waits)
         if name in ("div", "div_") and there and "rounding_mode" not in kwargs and not isinstance(args[1], There):
             func, args = getattr(torch.ops.aten, name.replace("div", "mul")).Tensor, (args[0], reciprocal(*args))
-        out = func(*tree_map(unwrapped, args), **tree_map(unwrapped, kwargs))
+        noted = capturing if (there or to_there) and not is_view(func) and is_captured() else None
+        if noted is not None:
+            remember(noted.graph, leaves, written := written_by(func, args, kwargs))
+            for x in leaves:
+                if id(x) in written:
+                    noted.writes(unwrapped(x))
+        is_random = to_there and torch.Tag.nondeterministic_seeded in func.tags
+        here = tree_map(unwrapped, (args, kwargs))
+        with random if is_random else contextlib.nullcontext():
+            out = func(*here[0], **here[1])
+        if noted is not None:
+            noted.operation(func, *here, out, is_random)
     if name == "copy_":
         return args[0]
     stream = current_stream()
     # Of a copy for which the host does not wait, the memory here is pinned.
-    if not to_there and (pins or (name == "_to_copy" and there and not waits)):
+    if not to_there and (pins or (crosses and not waits)):
         out = tree_map(lambda x: pin(x, name) if isinstance(x, Tensor) else x, out)
         if there and (memory := pinned_memory(out)) is not None:
             memory.touch(stream, stream.clock[stream], True, name)
@@ -311,6 +402,18 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return tree_map(wrapped, out)
 
 
+def is_captured() -> bool:
+    return capturing is not None and current_stream() is capturing.stream
+
+
+def remember(graph: Any, leaves: list[Tensor], written: set[int]) -> None:
+    """What a graph reads and writes."""
+    for x in leaves:
+        memory = x.memory if isinstance(x, There) else pinned_memory(x)
+        if memory is not None:
+            (graph.written if id(x) in written else graph.read).add(memory)
+
+
 def note(
     func: Any, name: str, args: Any, kwargs: dict[str, Any], leaves: list[Tensor], on_gpu: bool, waits: bool
 ) -> None:
@@ -329,8 +432,17 @@ def note(
         memory = x.memory if isinstance(x, There) else pinned_memory(x)
         if memory is not None:
             memory.touch(stream, time, id(x) in written, name)
-    if waits or name in _WAITS:
-        stream.synchronize()
+    if waits or name in _WAITS or waits_for_indices(name, args, kwargs):
+        stream.synchronize(name)
+
+
+def waits_for_indices(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
+    """Of a mask the host has to know how much it takes, and indices on the host are copied."""
+    if name == "repeat_interleave":
+        return kwargs.get("output_size") is None
+    if name not in _TAKE_INDICES_FROM_HERE:
+        return False
+    return any(x is not None and (x.dtype == torch.bool or not isinstance(x, There)) for x in args[1])
 
 
 def is_view(func: Any) -> bool:
@@ -346,6 +458,8 @@ def written_by(func: Any, args: Any, kwargs: dict[str, Any]) -> set[int]:
         if argument.alias_info is not None and argument.alias_info.is_write:
             value = args[place] if place < len(args) else kwargs.get(argument.name)
             found |= {id(x) for x in tree_leaves(value) if isinstance(x, Tensor)}
+    if func.overloadpacket.__name__ == "native_batch_norm":  # its schema does not say so
+        found |= {id(x) for x in args[3:5]}
     return found
 
 
@@ -373,6 +487,9 @@ class Called(TorchFunctionMode):
             return not isinstance(args[0], There) and pinned_memory(args[0]) is not None
         if func is Tensor.cuda:
             return args[0].to(CUDA)
+        if func is Tensor.backward:
+            global stream_of_backward
+            stream_of_backward = current_stream()
         return func(*args, **kwargs)
 
 
@@ -440,6 +557,11 @@ class Kernels:
                 else unwrapped(x)
                 for x in args
             )
+            if is_captured():
+                for place in writes:
+                    if isinstance(args[place], Tensor):
+                        capturing.writes(args[place])
+                args = capturing.launch(kernel, args)
             return kernel(*args)
 
 
@@ -468,6 +590,7 @@ def library() -> Any:
 def gpu(kernels: Any) -> Iterator[None]:
     """A GPU for all threads, with gnnscale's kernels."""
     from gnnscale.ops import _backend
+    from tests.cuda import pretended_graph
 
     thread_run = threading.Thread.run
 
@@ -475,24 +598,30 @@ def gpu(kernels: Any) -> Iterator[None]:
         with Called(), Dispatched():
             thread_run(thread)
 
-    nothing = dict.fromkeys(("_lazy_init", "synchronize", "reset_peak_memory_stats", "empty_cache", "manual_seed_all"))
+    nothing = dict.fromkeys(("_lazy_init", "synchronize", "reset_peak_memory_stats", "empty_cache"))
     patches: dict[str, Any] = {name: (lambda *args, **kwargs: None) for name in nothing}
     patches |= {
         "is_available": lambda: True, "device_count": lambda: 1, "current_device": lambda: 0,
         "get_device_name": lambda *args: "a pretended GPU", "current_stream": current_stream,
-        "default_stream": lambda *args: default_stream, "stream": on,
+        "default_stream": lambda *args: default_stream, "stream": lambda stream: stream,
         "Stream": Stream, "Event": Event,
         "max_memory_allocated": lambda *args: 0, "memory_allocated": lambda *args: 0,
+        "memory_reserved": lambda *args: 0,
         "mem_get_info": lambda *args: (2**33, 2**34), "is_bf16_supported": lambda *args: True,
-        "synchronize": lambda *args: join(host_clock, everything()),
-        "is_current_stream_capturing": lambda: False,
+        "synchronize": synchronize,
+        "is_current_stream_capturing": is_captured, "CUDAGraph": pretended_graph.Graph,
+        "graph": pretended_graph.Capture, "graph_pool_handle": lambda: (0, 0),
+        "manual_seed_all": random.seed, "manual_seed": random.seed,
+        "get_rng_state": random.get_state, "set_rng_state": random.set_state,
     }  # fmt: skip
     library().pretend(True)
     races.clear()
+    waits.clear()
     try:
         with contextlib.ExitStack() as stack:
             for name, value in patches.items():
                 stack.enter_context(mock.patch.object(torch.cuda, name, value))
+            stack.enter_context(mock.patch.object(torch, "load", load))
             stack.enter_context(mock.patch.object(threading.Thread, "run", run_with_gpu))
             stack.enter_context(mock.patch.object(_backend, "_load_cuda", return_value=(Kernels(kernels), "")))
             stack.enter_context(Called())
@@ -504,8 +633,8 @@ def gpu(kernels: Any) -> Iterator[None]:
         raise races[0]
 
 
-def everything() -> Clock:
-    clock: Clock = {}
+def synchronize(device: Any = None) -> None:
+    refuse_in_capture("synchronize", current_stream())
+    waits.append("synchronize")
     for stream in streams:
-        join(clock, stream.clock)
-    return clock
+        join(host_clock, stream.clock)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gnnscale.history import HistoryStore
 from gnnscale.history import placement as module
 from gnnscale.history.mapped import MappedMemory
 from gnnscale.history.memory import DTYPES, LocalMemory
@@ -179,3 +180,9 @@ def test_control_groups_limit_memory(groups, files, expected, tmp_path, monkeypa
 )  # fmt: skip
 def test_sizes_can_be_read(size, text):
     assert readable(size) == text
+
+
+def test_on_the_cpu_a_store_is_in_host_memory_unless_told_otherwise():
+    assert HistoryStore(3).placement == HistoryStore(3, placement="auto").placement == "host"
+    with pytest.raises(ValueError, match="path='x' is for placement='file'"):
+        HistoryStore(3, path="x")

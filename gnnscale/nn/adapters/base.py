@@ -31,6 +31,9 @@ class Adapter(nn.Module):
 
     norm: str | None = None
 
+    on_block: bool = False
+    """Whether DGL's code does the work, on a block, and not gnnscale's own operations."""
+
     def __init__(self, conv: nn.Module) -> None:
         super().__init__()
         self.conv: Any = conv

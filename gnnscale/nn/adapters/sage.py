@@ -20,6 +20,7 @@ class SAGEConv(Adapter):
     def __init__(self, conv: nn.Module) -> None:
         super().__init__(conv)
         check_same_size(conv, self.conv._in_src_feats, self.conv._in_dst_feats)
+        self.on_block = self.conv._aggre_type == "lstm"
         self.norm = {"mean": "mean", "gcn": "sum"}.get(self.conv._aggre_type)
 
     def _get_name(self) -> str:
@@ -46,7 +47,7 @@ class SAGEConv(Adapter):
             return last(layer.aggregate(first(x), "mean"))
         if conv._aggre_type == "pool":
             return conv.fc_neigh(layer.reduce(torch.relu(conv.fc_pool(x)), "max"))
-        block = block_of(layer)
+        block = block_of(layer, f"{self._get_name()} runs on")
         if not block.num_edges():
             return conv.fc_neigh(x.new_zeros(layer.num_dst, x.shape[1]))
         block.srcdata["h"] = x

@@ -11,7 +11,7 @@ _CHUNK = 1 << 16
 
 def dropout(x: Tensor, keep: int, key: int, out: Tensor) -> None:
     """See ``native/include/dropout.h``; any floating dtype and device."""
-    state = torch.tensor(as_signed(key), device=x.device)
+    state = torch.full((), as_signed(key), dtype=torch.int64, device=x.device)  # a copy would wait for a GPU
     shifts = 16 * torch.arange(4, device=x.device)[:, None]
     for begin in range(0, len(x), _CHUNK):
         part = slice(begin, min(begin + _CHUNK, len(x)))
