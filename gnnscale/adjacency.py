@@ -115,7 +115,7 @@ class Adjacency:
             num_src=self.num_src,
             hop=Hop(*map(move, self.hop)),
             _csc=self._csc,
-            nodes=self.nodes,
+            nodes=self.nodes if self.nodes is None or self.nodes.device.type == "cpu" else move(self.nodes),
             _diagonal=self._diagonal,
             _normalised={},
         )

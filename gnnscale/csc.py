@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from itertools import pairwise
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -58,6 +59,10 @@ class CSC:
     nodes: Tensor
     host: CSC | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without what is kept beside them.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def on(self, device: torch.device, *, pinned: bool = False) -> CSC:
         """The same for a GPU, which reaches its arrays: all in its memory, or those of edges in pinned host memory.
 
@@ -84,6 +89,11 @@ class CSC:
     def source(self) -> CSC:
         """The graph in host memory: this one, unless it is a copy."""
         return self.host or self
+
+    @cached_property
+    def kept(self) -> WeakKeyDictionary[Any, dict[Any, Any]]:
+        """What was drawn from this graph and comes again, for as long as what it was drawn for lives."""
+        return WeakKeyDictionary()
 
     @cached_property
     def _copies(self) -> WeakTensorKeyDictionary:

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from functools import partial
 from time import perf_counter
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, finalize
 
 import numpy as np
 import torch
@@ -194,6 +194,9 @@ class DataLoader:
         self._sent: WeakKeyDictionary[Sample, tuple[Sample, Parcel]] = WeakKeyDictionary()
         self._whole: dict[str, Tensor] = {}
         self._graph = self._placed(graph_placement)
+        if self._graph is not self._csc:
+            # It holds batches that hold it.
+            finalize(self, self._graph.kept.clear).atexit = False
         ahead = graph_sampler.draws_ahead if self._draws else self._takes_generator
         self._threads = self.num_workers if ahead else 0
         if isinstance(graph_sampler, Sampler):
@@ -208,7 +211,7 @@ class DataLoader:
         if self.device.type != "cuda" or cuda_kernels(self.device) is None:
             reason = cuda_reason() if self.device.type == "cuda" else "Pass device='cuda'."
             raise ValueError(f"graph_placement={placement!r} is for a GPU and gnnscale's kernels on it. {reason}")
-        if not getattr(self.sampler, "draws_on_gpu", False):
+        if not (self._draws and getattr(self.sampler, "draws_on_gpu", False)):
             raise ValueError(
                 f"graph_placement={placement!r} is for samplers that a GPU can draw, and {self.sampler!r} is drawn by "
                 "the CPU; leave graph_placement out"

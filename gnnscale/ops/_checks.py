@@ -21,7 +21,9 @@ def check_tensor(name: str, value: Tensor, *dtypes: torch.dtype, reached: torch.
         got = str(value.layout).removeprefix("torch.")
         raise TypeError(f"{name} must be a dense tensor; its layout is {got}. Pass {name}.to_dense().")
     if reached is not None:
-        if value.device != reached and not (value.device.type == "cpu" and value.is_pinned()):
+        # Of nothing there is no memory that could be pinned.
+        pinned = value.device.type == "cpu" and (value.is_pinned() or not value.numel())
+        if value.device != reached and not pinned:
             raise ValueError(f"{name} is on {value.device} and seeds on {reached}; move it there, or pin its memory.")
     elif value.device.type != "cpu":
         raise ValueError(f"{name} is on {value.device}; this operation runs on the CPU, so pass {name}.cpu().")

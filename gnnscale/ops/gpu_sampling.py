@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gnnscale.ops.gpu import memory_of, stream_of
 from gnnscale.ops.random import as_signed, fold, uniform
+from gnnscale.ops.reference import subgraph
 from gnnscale.ops.reference.rules import priority_cut
 
 _NOWHERE = 2**31 - 1
@@ -68,7 +69,8 @@ def in_edges(cuda: Any, indptr: Tensor, nodes: Tensor) -> InEdges:
 
 
 def _offsets(counts: Tensor) -> Tensor:
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    ends = counts.cumsum(0)
+    return torch.cat([ends.new_zeros(1), ends])
 
 
 def sample_neighbors(
@@ -82,9 +84,9 @@ def sample_neighbors(
     replace: bool,
 ) -> _Hops:
     """See ``native/include/sampling.h``."""
-    if weight is None and min(fanouts, default=-1) >= 0:
+    if weight is None and min(fanouts, default=-1) >= 0 and len(indptr) > 1:
         room = _room(len(seeds), fanouts, len(indptr) - 1)
-        if sum(most for _, most in room) <= _MOST_ROOM:
+        if sum(edges for _, edges, _ in room) <= _MOST_ROOM:
             return _sample_alike(cuda, indptr, indices, seeds, fanouts, key, replace, room)
 
     def draw(nodes: Tensor, fanout: int, hop: int) -> _Drawn:
@@ -98,12 +100,14 @@ def sample_neighbors(
     return _sample(cuda, indptr, indices, seeds, fanouts, draw)
 
 
-def _room(num_seeds: int, fanouts: list[int], num_nodes: int) -> list[tuple[int, int]]:
-    """The most rows and edges that each hop can have."""
+def _room(num_seeds: int, fanouts: list[int], num_nodes: int) -> list[tuple[int, int, int]]:
+    """The most rows and edges that each hop can have, and the most nodes after it."""
     rows, room = num_seeds, []
     for fanout in fanouts:
-        room.append((rows, rows * fanout))
-        rows = min(rows * (1 + fanout), max(num_nodes, num_seeds))
+        # There may be as many nodes as that where seeds are repeated, which is only seen afterwards.
+        nodes = min(rows * (1 + fanout), num_nodes + num_seeds)
+        room.append((rows, rows * fanout, nodes))
+        rows = nodes
     return room
 
 
@@ -115,14 +119,13 @@ def _sample_alike(
     fanouts: list[int],
     key: int,
     replace: bool,
-    room: list[tuple[int, int]],
+    room: list[tuple[int, int, int]],
 ) -> _Hops:
     """All hops in one call, into as much memory as they may need; the host waits once, for their lengths."""
     device, num_nodes, num_hops = seeds.device, len(indptr) - 1, len(fanouts)
-    rows, edges = [most for most, _ in room], [most for _, most in room]
-    nodes = seeds.new_empty(min(rows[-1] * (1 + fanouts[-1]), max(num_nodes, len(seeds))))
-    places = torch.full((num_nodes,), _NOWHERE, dtype=torch.int32, device=device)
-    offsets = torch.empty(sum(rows) + num_hops, dtype=torch.int32, device=device)
+    rows, edges = [most for most, _, _ in room], [most for _, most, _ in room]
+    nodes, places = seeds.new_empty(room[-1][2]), _no_places(num_nodes, device)
+    offsets = torch.zeros(sum(rows) + num_hops, dtype=torch.int32, device=device)
     sources = torch.empty(sum(edges), dtype=torch.int32, device=device)
     positions = torch.empty(sum(edges), dtype=torch.int64, device=device)
     importance = torch.empty(sum(edges), device=device)
@@ -132,11 +135,11 @@ def _sample_alike(
         indptr, indices, fanouts, replace, states, seeds, rows, edges, places, nodes, offsets, sources, positions,
         importance, sizes, memory_of(seeds), stream_of(seeds),
     )  # fmt: skip
-    repeated, *lengths = sizes.tolist()
-    if repeated:
-        raise ValueError("seeds holds a node more than once; give each seed once.")
+    wrong, *lengths = sizes.tolist()
+    if wrong:
+        _refuse("seeds", seeds, num_nodes)
     hops, row, edge = [], 0, 0
-    for hop, (most_rows, most_edges) in enumerate(room):
+    for hop, (most_rows, most_edges, _) in enumerate(room):
         num_rows, num_edges = lengths[hop], lengths[num_hops + 1 + hop]
         there = slice(edge, edge + num_edges)
         hops.append((offsets[row : row + num_rows + 1], sources[there], positions[there], importance[there]))
@@ -185,12 +188,28 @@ def _sample(
 
 def places_of(name: str, nodes: Tensor, num_nodes: int) -> Tensor:
     """Where each node of the graph stands in a list of distinct ones; shape (num_nodes,), int32."""
-    places = torch.full((num_nodes,), _NOWHERE, dtype=torch.int32, device=nodes.device)
+    if num_nodes == 0:
+        _refuse(name, nodes, num_nodes)
+    places = _no_places(num_nodes, nodes.device)
     numbers = torch.arange(len(nodes), dtype=torch.int32, device=nodes.device)
-    places[nodes] = numbers
-    if bool((places[nodes] != numbers).any()):
-        raise ValueError(f"{name} holds a node more than once; give each {'seed ' * (name == 'seeds')}once.")
+    inside = nodes.clamp(0, num_nodes - 1)
+    places[inside] = numbers
+    if bool(((inside != nodes) | (places[inside] != numbers)).any()):
+        _refuse(name, nodes, num_nodes)
     return places
+
+
+def _no_places(num_nodes: int, device: torch.device) -> Tensor:
+    if num_nodes >= _NOWHERE:
+        raise ValueError(
+            f"the graph has {num_nodes} nodes; a GPU samples from less than 2**31 - 1. Leave it to the CPU."
+        )
+    return torch.full((num_nodes,), _NOWHERE, dtype=torch.int32, device=device)
+
+
+def _refuse(name: str, nodes: Tensor, num_nodes: int) -> None:
+    """Say what is wrong with a list of nodes, as the CPU does."""
+    subgraph.places_of(name, nodes.cpu(), num_nodes)
 
 
 def relabel(
@@ -201,8 +220,7 @@ def relabel(
     `places` goes on to say where each node stands.
     """
     num_known, num_edges, stream = len(nodes), len(positions), stream_of(nodes)
-    if num_known + num_edges >= _NOWHERE:
-        raise ValueError(f"a layer has {num_edges} edges; a GPU samples less than 2**31. Give a smaller fan-out.")
+    _check_few(num_edges, num_known)
     sources, is_first = (torch.empty(num_edges, dtype=torch.int32, device=nodes.device) for _ in range(2))
     cuda.find_new(indptr, indices, positions, num_known, places, sources, is_first, stream)
     ranks = is_first.cumsum(0, dtype=torch.int32)
@@ -210,6 +228,11 @@ def relabel(
     nodes = torch.cat([nodes, nodes.new_empty(num_new)])
     cuda.number_new(num_known, is_first, ranks, places, nodes, sources, stream)
     return nodes, sources
+
+
+def _check_few(num_edges: int, num_nodes: int = 0) -> None:
+    if num_nodes + num_edges >= _NOWHERE:
+        raise ValueError(f"a layer has {num_edges} edges; a GPU samples less than 2**31. Make batches smaller.")
 
 
 def _draw_alike(
@@ -248,18 +271,23 @@ def _draw_by_priority(cuda: Any, edges: InEdges, weight: Tensor, fanout: int, st
 
 def _draw_labor(cuda: Any, edges: InEdges, indices: Tensor, fanout: int, state: int) -> _Drawn:
     # p = k / d, as the CPU computes it.
-    chance = torch.where(edges.degrees <= fanout, 1.0, 1 / (edges.degrees.double() / fanout))
+    chance = torch.where(edges.degrees <= fanout, 1.0, _shares(edges.degrees, fanout).reciprocal())
     # What is less than it are the numbers of 52 bits below this.
     limits = (chance * 2.0**52).ceil().long()
-    keep = torch.empty(len(edges.rows), dtype=torch.bool, device=edges.rows.device)
+    keep = torch.empty(len(edges.rows), dtype=torch.uint8, device=edges.rows.device)
     cuda.mark_below(indices, edges.rows, edges.shift, state, limits, keep, stream_of(keep))
     offsets, kept = _kept(edges.offsets, keep)
     return offsets, edges.at(kept), chance.reciprocal().float()[edges.rows[kept].long()]
 
 
+def _shares(degrees: Tensor, fanout: int) -> Tensor:
+    """d / k as the CPU rounds it: on a GPU, torch multiplies by the reciprocal of a number that the host has."""
+    return degrees / torch.full((), fanout, dtype=torch.float64, device=degrees.device)
+
+
 def _kept(offsets: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """The edges that are kept, and where those of each row begin among them."""
-    return torch.cat([offsets.new_zeros(1), keep.cumsum(0)])[offsets], keep.nonzero()[:, 0]
+    """Where the edges of each row begin among those that are kept, and which these are."""
+    return _offsets(keep)[offsets], keep.nonzero()[:, 0]
 
 
 def _draw_labor_iterated(
@@ -270,7 +298,7 @@ def _draw_labor_iterated(
     places = places_of("nodes", edges.nodes, len(indptr) - 1)
     nodes, sources = relabel(cuda, indptr, indices, positions, places, edges.nodes)
     local = sources.long()
-    y = (edges.degrees.double() / fanout).clamp(min=1)
+    y = _shares(edges.degrees, fanout).clamp(min=1)
     pi = y.new_ones(len(nodes))
     expected, done = float("inf"), 0
     while done != iterations:
@@ -311,8 +339,7 @@ def column_sums(
 ) -> tuple[Tensor, Tensor]:
     """See ``native/include/layerwise.h``."""
     edges = in_edges(cuda, indptr, destinations)
-    positions, num_nodes = edges.positions, len(indptr) - 1
-    places = torch.full((num_nodes,), _NOWHERE, dtype=torch.int32, device=destinations.device)
+    positions, places = edges.positions, _no_places(len(indptr) - 1, destinations.device)
     sources, local = relabel(cuda, indptr, indices, positions, places, destinations[:0])
     ones = torch.ones((), dtype=torch.float64, device=sources.device).expand(len(destinations))
     values = (ones if rows is None else rows[destinations])[edges.rows.long()]
@@ -357,16 +384,18 @@ def edges_between(
     cuda: Any, indptr: Tensor, indices: Tensor, destinations: Tensor, sources: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """See ``native/include/subgraph.h``."""
-    return _edges_between(cuda, indptr, indices, destinations, places_of("sources", sources, len(indptr) - 1))
+    return _edges_from(cuda, indptr, indices, destinations, places_of("sources", sources, len(indptr) - 1))
 
 
-def _edges_between(
+def _edges_from(
     cuda: Any, indptr: Tensor, indices: Tensor, destinations: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """The edges that leave nodes with a place."""
     edges = in_edges(cuda, indptr, destinations)
-    keep = torch.empty(len(edges.rows), dtype=torch.bool, device=places.device)
+    keep = torch.empty(len(edges.rows), dtype=torch.uint8, device=places.device)
     cuda.mark_members(indices, edges.rows, edges.shift, places, keep, stream_of(keep))
     offsets, kept = _kept(edges.offsets, keep)
+    _check_few(len(kept))
     positions = edges.at(kept)
     return offsets.int(), places[take(cuda, indices, positions).long()], positions
 
@@ -376,7 +405,8 @@ def edges_from(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """See ``native/include/subgraph.h``."""
     num_nodes = len(indptr) - 1
-    offsets, origins, positions = edges_between(cuda, indptr, indices, destinations, drawn)
+    of_drawn = places_of("drawn", drawn, num_nodes)
+    offsets, origins, positions = _edges_from(cuda, indptr, indices, destinations, of_drawn)
     is_used = torch.zeros(len(drawn), dtype=torch.bool, device=drawn.device).index_fill_(0, origins.long(), True)
     of_drawn = places_of("destinations", destinations, num_nodes)[drawn]
     is_new = is_used & (of_drawn == _NOWHERE)

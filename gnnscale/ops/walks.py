@@ -190,6 +190,8 @@ def top_visits(
 
 def _check_starts(csc: CSC, starts: Tensor) -> None:
     check_vector("starts", starts, torch.int64, reached=kernels_for(starts)[1])
+    if starts.device != csc.device:
+        raise ValueError(f"starts is on {starts.device} and the graph on {csc.device}; pass starts.to(csc.device).")
     if starts.numel():
         low, high = (int(bound) for bound in starts.aminmax())
         if low < 0 or high >= csc.num_nodes:

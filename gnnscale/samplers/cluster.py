@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from threading import Lock
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,13 @@ _BYTES_PER_NODE = 40
 _keeping = Lock()
 
 
+class _Plan:
+    """The batches that come again, by their parts; what was drawn for another plan is forgotten with it."""
+
+    def __init__(self, batches: set[tuple[int, ...]]) -> None:
+        self.batches = batches
+
+
 class PartitionSampler(Sampler):
     """A sampler whose seeds are the parts of a partition; a subclass implements :meth:`draw_members`.
 
@@ -33,8 +39,8 @@ class PartitionSampler(Sampler):
     ascending order.
 
     Batches that come again (single parts, all parts, or the same groups of parts because nothing is shuffled) are made
-    once and then kept, with the normalised weights and the transposed edges that models asked for, as long as all of
-    them together fit into ``kept_bytes``.
+    once and then kept beside the graph that they were drawn from, with the normalised weights and the transposed edges
+    that models asked for, as long as all of them together fit into ``kept_bytes``.
     """
 
     draws_on_gpu = True
@@ -47,12 +53,7 @@ class PartitionSampler(Sampler):
         self.num_parts, self.partition = check_partition(num_parts, partition)
         self.num_layers = check_num_layers(num_layers)
         self._prepared_for: CSC | None = None
-        self._repeats = False
-        self._kept: dict[tuple[int, ...], Sample] = {}
-        self._kept_for: CSC | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": {}}
+        self._plan = _Plan(set())
 
     def __repr__(self) -> str:
         how = "" if self.partition == "metis" else f", partition={self.partition!r}"
@@ -69,16 +70,17 @@ class PartitionSampler(Sampler):
         self._nodes = self.order.split(counts.tolist())
         self._part_of = parts
         self._prepared_for = csc
-        self._kept = {}
+        self._plan = _Plan(set())
 
     def batches(
         self, indices: Tensor, batch_size: int, shuffle: bool, drop_last: bool, generator: torch.Generator
     ) -> list[Tensor]:
         groups = split(torch.arange(self.num_parts), batch_size, shuffle, drop_last, generator)
         groups = [parts.sort().values for parts in groups]
-        if not (self._repeats and set(self._kept) <= {tuple(parts.tolist()) for parts in groups}):
-            self._kept = {}  # those of another batch size
-        self._repeats = self.comes_again(batch_size, shuffle)
+        repeats = self.comes_again(batch_size, shuffle)
+        plan = _Plan({tuple(parts.tolist()) for parts in groups} if repeats else set())
+        if plan.batches != self._plan.batches:
+            self._plan = plan
         # A batch without a training node has no loss: it is left out before it costs anything.
         has_train = torch.zeros(self.num_parts, dtype=torch.bool)
         has_train[self._part_of[indices]] = True
@@ -92,11 +94,10 @@ class PartitionSampler(Sampler):
         raise NotImplementedError(f"{type(self).__name__} has to implement draw_members(csc, members)")
 
     def draw(self, csc: CSC, seeds: Tensor, key: int) -> Sample:
-        if not self._repeats or csc.source is not self._prepared_for:
+        parts = tuple(seeds.tolist())
+        if parts not in self._plan.batches or csc.source is not self._prepared_for:
             return self.draw_members(csc, self.members(seeds).to(csc.device))
-        if self._kept_for is not csc:
-            self._kept, self._kept_for = {}, csc
-        kept, parts = self._kept, tuple(seeds.tolist())
+        kept = csc.kept.setdefault(self._plan, {})
         sample = kept.get(parts)
         if sample is None:
             # The same object each time, so that what is kept beside it (its copy on the device, a CUDA graph) stays.

@@ -79,12 +79,12 @@ void bind_sample_alike(const Pointers64& indptr, const AnyIntegers& indices, con
             "there is not the room that the hops need.");
     FrameworkMemory memory(empty);
     const OnDevice device(seeds.device_id());
-    sample_alike(graph_of(indptr, indices), hops, seeds.data(), static_cast<int64_t>(seeds.size()), places.data(),
-                 nodes.data(), sizes.data(), memory, stream);
+    sample_alike(graph_of(indptr, indices), hops, seeds.data(), static_cast<int64_t>(seeds.size()),
+                 static_cast<int64_t>(places.size()), places.data(), nodes.data(), sizes.data(), memory, stream);
 }
 
 using Doubles = TensorView<double, 1, Device>;
-using Flags = TensorView<bool, 1, Device>;
+using Flags = TensorView<uint8_t, 1, Device>;  // older frameworks do not hand over booleans
 template <class T>
 using Values = Reached<T, 1>;
 

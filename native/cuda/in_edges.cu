@@ -8,7 +8,7 @@ struct MarkBelow {
     InEdges edges;
     uint64_t state;
     const int64_t* limits;
-    bool* keep;
+    uint8_t* keep;
 
     DEVICE void operator()(int64_t e) const {
         const int32_t row = edges.rows[e];
@@ -20,7 +20,7 @@ struct MarkBelow {
 struct MarkMembers {
     InEdges edges;
     const int32_t* places;
-    bool* keep;
+    uint8_t* keep;
 
     DEVICE void operator()(int64_t e) const {
         keep[e] = places[edges.indices[e + edges.shift[edges.rows[e]]]] != kNowhere;
@@ -38,11 +38,11 @@ struct Take {
 
 }  // namespace
 
-void mark_below(const InEdges& edges, uint64_t state, const int64_t* limits, bool* keep, Stream stream) {
+void mark_below(const InEdges& edges, uint64_t state, const int64_t* limits, uint8_t* keep, Stream stream) {
     for_each(MarkBelow{edges, state, limits, keep}, edges.count, stream);
 }
 
-void mark_members(const InEdges& edges, const int32_t* places, bool* keep, Stream stream) {
+void mark_members(const InEdges& edges, const int32_t* places, uint8_t* keep, Stream stream) {
     for_each(MarkMembers{edges, places, keep}, edges.count, stream);
 }
 

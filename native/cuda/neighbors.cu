@@ -113,24 +113,27 @@ struct Begin {
     }
 };
 
+// What is no node becomes the first one, which is a wrong sample, but of the graph.
 struct PlaceSeed {
     const int64_t* seeds;
+    int64_t num_nodes;
     int32_t* places;
     int64_t* nodes;
 
     DEVICE void operator()(int64_t i) const {
-        nodes[i] = seeds[i];
-        lower(places + seeds[i], static_cast<int32_t>(i));
+        const bool there = static_cast<uint64_t>(seeds[i]) < static_cast<uint64_t>(num_nodes);
+        nodes[i] = there ? seeds[i] : 0;
+        lower(places + nodes[i], static_cast<int32_t>(i));
     }
 };
 
 struct CheckSeed {
-    const int64_t* seeds;
+    const int64_t *seeds, *nodes;
     const int32_t* places;
-    int64_t* repeated;
+    int64_t* wrong;
 
     DEVICE void operator()(int64_t i) const {
-        if (places[seeds[i]] != static_cast<int32_t>(i)) *repeated = 1;
+        if (nodes[i] != seeds[i] || places[nodes[i]] != static_cast<int32_t>(i)) *wrong = 1;
     }
 };
 
@@ -149,7 +152,6 @@ struct Offset {
     int32_t* offsets;
 
     DEVICE void operator()(int64_t row, int64_t count, int64_t before) const {
-        if (row == 0) offsets[0] = 0;
         offsets[row + 1] = static_cast<int32_t>(before + count);
     }
 };
@@ -213,24 +215,24 @@ struct RelabelAll {
 
 }  // namespace
 
-void sample_alike(const Graph& graph, const Hops& hops, const int64_t* seeds, int64_t num_seeds, int32_t* places,
-                  int64_t* nodes, int64_t* sizes, Allocator& memory, Stream stream) {
+void sample_alike(const Graph& graph, const Hops& hops, const int64_t* seeds, int64_t num_seeds, int64_t num_nodes,
+                  int32_t* places, int64_t* nodes, int64_t* sizes, Allocator& memory, Stream stream) {
     int64_t most = 0;
     for (const HopArrays& hop : hops.arrays) most = std::max({most, hop.most_rows, hop.most_edges});
     auto* scratch = static_cast<int64_t*>(memory.take(2 * ((most + kTile - 1) / kTile + 1) * sizeof(int64_t)));
-    // sizes: whether a seed is repeated; the nodes known before each hop and after the last; the edges of each hop.
-    int64_t *num_nodes = sizes + 1, *num_edges = num_nodes + hops.arrays.size() + 1;
+    // sizes: whether a seed is repeated or no node; the nodes known before each hop and after the last; the edges of each hop.
+    int64_t *num_known = sizes + 1, *num_edges = num_known + hops.arrays.size() + 1;
     for_each(Begin{num_seeds, sizes}, 1, stream);
-    for_each(PlaceSeed{seeds, places, nodes}, num_seeds, stream);
-    for_each(CheckSeed{seeds, places, sizes}, num_seeds, stream);
+    for_each(PlaceSeed{seeds, num_nodes, places, nodes}, num_seeds, stream);
+    for_each(CheckSeed{seeds, nodes, places, sizes}, num_seeds, stream);
     for (size_t h = 0; h < hops.arrays.size(); ++h) {
         const HopArrays& hop = hops.arrays[h];
         const Draw& draw = hops.draws[h];
-        number(Edges{graph, draw, nodes}, Offset{hop.offsets}, hop.most_rows, num_nodes + h, nullptr, num_edges + h,
+        number(Edges{graph, draw, nodes}, Offset{hop.offsets}, hop.most_rows, num_known + h, nullptr, num_edges + h,
                scratch, stream);
-        launch(DrawAndFind{graph, draw, nodes, num_nodes + h, hop, places}, hop.most_rows, stream);
-        number(IsFirst{num_nodes + h, places, hop.sources}, Append{num_nodes + h, hop.sources, places, nodes},
-               hop.most_edges, num_edges + h, num_nodes + h, num_nodes + h + 1, scratch, stream);
+        launch(DrawAndFind{graph, draw, nodes, num_known + h, hop, places}, hop.most_rows, stream);
+        number(IsFirst{num_known + h, places, hop.sources}, Append{num_known + h, hop.sources, places, nodes},
+               hop.most_edges, num_edges + h, num_known + h, num_known + h + 1, scratch, stream);
         for_each(EachOf<RelabelAll>{{places, hop.sources}, num_edges + h}, hop.most_edges, stream);
     }
 }

@@ -47,7 +47,7 @@ void find_new(const Graph& graph, const int64_t* positions, int64_t num_edges, i
 void number_new(int32_t num_known, const int32_t* is_first, const int32_t* ranks, int64_t num_edges,
                 int32_t* places, int64_t* nodes, int32_t* sources, Stream stream);
 
-// Room for what a hop may have at most: offsets one more than its rows.
+// Room for what a hop may have at most: offsets one more than its rows, the first of which is 0.
 struct HopArrays {
     int64_t most_rows, most_edges;
     int32_t *offsets, *sources;
@@ -59,10 +59,10 @@ struct Hops {
     std::vector<HopArrays> arrays;
 };
 
-// All hops at once. `sizes` gets whether a seed is repeated, the number of nodes at first and after each hop, and the number
+// All hops at once. `sizes` gets whether a seed is repeated or no node, the number of nodes at first and after each hop, and the number
 // of each hop's edges.
-void sample_alike(const Graph& graph, const Hops& hops, const int64_t* seeds, int64_t num_seeds, int32_t* places,
-                  int64_t* nodes, int64_t* sizes, Allocator& memory, Stream stream);
+void sample_alike(const Graph& graph, const Hops& hops, const int64_t* seeds, int64_t num_seeds, int64_t num_nodes,
+                  int32_t* places, int64_t* nodes, int64_t* sizes, Allocator& memory, Stream stream);
 
 // All in-edges of some nodes, one after the other: edge e is of row rows[e], and stands at e + shift[rows[e]].
 struct InEdges {
@@ -73,8 +73,8 @@ struct InEdges {
 };
 
 // keep[e] = whether fold(state, source) >> 12 is less than the row's limit (LABOR-0), or the source has a place.
-void mark_below(const InEdges& edges, uint64_t state, const int64_t* limits, bool* keep, Stream stream);
-void mark_members(const InEdges& edges, const int32_t* places, bool* keep, Stream stream);
+void mark_below(const InEdges& edges, uint64_t state, const int64_t* limits, uint8_t* keep, Stream stream);
+void mark_members(const InEdges& edges, const int32_t* places, uint8_t* keep, Stream stream);
 
 // The root of each row with more edges than `fanout`, of others the least pi, if there is one (labor.cpp). Row i's edges
 // are offsets[i] .. offsets[i + 1]; sources are positions in `pi`.

@@ -329,6 +329,12 @@ _WAITS = (
 )  # fmt: skip
 
 
+def reciprocal(x: Tensor, number: Any) -> Tensor:
+    """By what torch multiplies on a GPU instead of dividing by a number that the host has (BinaryDivTrueKernel.cu)."""
+    dtype = x.dtype if x.dtype.is_floating_point else torch.get_default_dtype()
+    return torch.tensor(float(number), dtype=dtype).reciprocal()
+
+
 def unwrapped(x: Any) -> Any:
     return x.here if isinstance(x, There) else x
 
@@ -357,6 +363,8 @@ def run(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     waits = crosses and not (kwargs.get("non_blocking") or (len(args) > 2 and args[2] is True))
     with lock:
         note(func, name, args, kwargs, leaves, bool(there) or to_there, waits)
+        if name in ("div", "div_") and there and "rounding_mode" not in kwargs and not isinstance(args[1], There):
+            func, args = getattr(torch.ops.aten, name.replace("div", "mul")).Tensor, (args[0], reciprocal(*args))
         noted = capturing if (there or to_there) and not is_view(func) and is_captured() else None
         if noted is not None:
             remember(noted.graph, leaves, written := written_by(func, args, kwargs))
@@ -555,11 +563,6 @@ class Kernels:
                         capturing.writes(args[place])
                 args = capturing.launch(kernel, args)
             return kernel(*args)
-
-
-def handed_over(x: Any) -> Any:
-    """An argument as the kernel takes it: tensors, what makes memory for it, and numbers."""
-    return unwrapped(x) if isinstance(x, Tensor) or not callable(x) else lambda size: unwrapped(x(size))
 
 
 # --- all of it

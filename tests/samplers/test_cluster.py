@@ -142,9 +142,10 @@ def test_what_is_kept_is_bounded_and_forgotten_with_the_batch_size(odd_graph):
         return [batch.sample.adjacencies[0] for batch in loader]
 
     sampler.kept_bytes = sum(40 * (adjacency.hop.indices.numel() + 10) for adjacency in epoch(batch_size=1)[:2])
-    assert sampler._kept
+    (kept,) = CSC.of(odd_graph).kept.values()
+    assert len(kept) == 6
     assert len(epoch(batch_size=2, shuffle=True)) == 3
-    assert not sampler._kept  # groups are drawn anew
+    assert not CSC.of(odd_graph).kept  # groups are drawn anew
     kept = [a is b for a, b in zip(epoch(batch_size=1), epoch(batch_size=1), strict=True)]
     assert kept[:2] == [True] * 2
     assert not all(kept)

@@ -26,8 +26,8 @@ def column_sums(
     values = of_rows.repeat_interleave(counts)
     if weight is not None:
         values = values * weight[positions].double().square()
-    # Adds one after the other.
-    sums = torch.bincount(place[found], weights=values, minlength=len(sources))
+    # Adds one after the other; of nothing, torch counts in integers.
+    sums = torch.bincount(place[found], weights=values, minlength=len(sources)).double()
     return sources, sums if columns is None else sums * columns[sources]
 
 
