@@ -36,7 +36,8 @@ def encode(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
     rows = rows.to(torch.float32)
     if dtype != torch.int8:
         return rows.to(dtype, copy=True, memory_format=torch.contiguous_format), None
-    scales = rows.abs().amax(dim=1) / _LARGEST
+    # Divided as the CPU does: on a GPU, torch multiplies by the reciprocal of a number that the host has.
+    scales = rows.abs().amax(dim=1) / rows.new_full((), _LARGEST)
     scales = torch.where(scales.isfinite(), scales, torch.nan)
     quotients = torch.where(scales[:, None] > 0, rows / scales[:, None], 0.0)
     # A scale below the normal numbers is so coarse that a quotient may lie beyond 127.
