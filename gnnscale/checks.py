@@ -113,8 +113,14 @@ def check_device(device: str | torch.device | None) -> torch.device:
         device = torch.device("cpu" if device is None else device)
     except RuntimeError as error:
         raise ValueError(f"device={device!r} is not known; use 'cpu' or 'cuda'") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device='{device}' is none that gnnscale computes on; use 'cpu' or 'cuda'")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device='{device}' was asked for and torch sees no GPU; use device='cpu'")
+        raise ValueError(
+            f"device='{device}' was asked for and torch sees no GPU; use device='cpu', or install a CUDA build of torch"
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device='{device}' is not there: torch sees {torch.cuda.device_count()} GPUs, from cuda:0 on")
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())  # as tensors call theirs
     return device

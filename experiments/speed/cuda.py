@@ -135,7 +135,6 @@ def products(num_nodes: int, num_edges: int, repeats: int) -> Iterator[Line]:
             },
             repeats,
         )
-        rate = num_edges * width * 4 / 1e9 / seconds["ours"]
         for name, beside, wanted in (
             ("ours", "torch", "1.5 ×"),
             ("bfloat16", "torch", ""),
@@ -146,6 +145,8 @@ def products(num_nodes: int, num_edges: int, repeats: int) -> Iterator[Line]:
                 "bfloat16": "the same in bfloat16",
                 "ours, both": "the same with its gradient",
             }
+            moved = num_edges * width * {"ours": 4, "bfloat16": 2, "ours, both": 8}[name] / 1e9
+            rate = moved / seconds[name]
             measured = (
                 f"{1e3 * seconds[name]:.2f} ms, torch.sparse {1e3 * seconds[beside]:.2f} ({rate:.0f} GB/s of rows)"
             )
@@ -164,6 +165,7 @@ def epochs(scale: float, repeats: int) -> Iterator[Line]:
     import cuda_epochs
 
     yield from cuda_epochs.gas_lines(scale, repeats)
+    yield cuda_epochs.memory_line(scale)
     for name in ("Reddit", "ogbn-products"):
         yield from cuda_epochs.sampler_lines(name, scale)
 

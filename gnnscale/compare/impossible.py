@@ -106,6 +106,10 @@ def cannot_be_built(combination: Combination, in_size: int, out_size: int, num_n
                 needs = "it needs device 'cuda'" if draws else "the CPU draws it; leave that out for it"
                 text = f"sampler {sampler.label}: graph_placement is {placement!r}, but {needs}."
                 yield combination.place_of(sampler, text) + text
+        place, keeps = training["history_placement"], getattr(built, "keeps_history", False)
+        if keeps and place in ("pinned", "device") and training["device"] == "cpu":
+            text = f"sampler {sampler.label}: history_placement is {place!r}, but it needs device 'cuda'."
+            yield combination.place_of(sampler, text) + text
         if training["cuda_graph"]:
             batch_size = training["batch_size"] or default_batch_size(built) or num_nodes
             check_graphs(built, torch.device(training["device"]), batch_size, shuffle=True)

@@ -91,7 +91,8 @@ TRAINING: dict[str, Setting] = {
         "pinned",
     ),
     "cuda_graph": _flag(
-        False, "whether a GPU replays the steps of `full`, and of `cluster` with one part a batch, as CUDA graphs"
+        False,
+        "whether a GPU replays the steps of `full`, and of `cluster` with one or all parts a batch, as CUDA graphs",
     ),
     "history_dtype": _one_of(
         "float32", "how samplers with histories store their rows", "float32", "float16", "bfloat16", "int8"

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnnscale.checks import check_device
 from gnnscale.history.encoding import decode, encode
 from gnnscale.history.files import in_place_of
 from gnnscale.history.kernels import Hot
@@ -169,7 +170,7 @@ class FeatureStore:
     ) -> None:
         features = _as_matrix(features)
         stored = _dtype_of(features) if dtype is None else as_dtype(dtype)
-        where = torch.device(device or "cpu")
+        where = check_device(device)
         _check_placement(placement, path, where)
         memory = None
         if placement == "file":
@@ -206,7 +207,7 @@ class FeatureStore:
         ValueError
             If the file is damaged, cut off or something else.
         """
-        where = torch.device(device or "cpu")
+        where = check_device(device)
         _check_placement("file", path, where)
         store = cls.__new__(cls)
         memory = MappedMemory.open(path, kind="features")

@@ -32,13 +32,13 @@ def check_placement(placement: str, path: str | Path | None = None, device: torc
     ValueError
     """
     if placement not in PLACEMENTS:
-        raise ValueError(f"placement={placement!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
+        raise ValueError(f"placement={placement!r} is unknown; choose one of auto, {', '.join(PLACEMENTS)}")
     if placement == "file" and path is None:
         raise ValueError("placement='file' needs to know where; pass path=")
     if placement != "file" and path is not None:
         raise ValueError(f"path={str(path)!r} is for placement='file'; got placement={placement!r}")
     if placement in ("pinned", "device") and not torch.cuda.is_available():
-        raise ValueError(f"placement={placement!r} needs a GPU, and torch finds none; choose host, shared or file")
+        raise ValueError(f"placement={placement!r} needs a GPU, and torch finds none; choose host or file")
     if placement == "device" and (device is None or device.type != "cuda"):
         raise ValueError(f"placement='device' is memory of a GPU; pass device='cuda' with it (got device={device})")
 
@@ -143,7 +143,7 @@ def estimate(
         If there is no such placement.
     """
     if placement not in PLACEMENTS:
-        raise ValueError(f"placement={placement!r} is unknown; choose one of {', '.join(PLACEMENTS)}")
+        raise ValueError(f"placement={placement!r} is unknown; choose one of auto, {', '.join(PLACEMENTS)}")
     needed = {name: footprint(num_rows, widths, dtype, name, kind=kind) for name in PLACEMENTS}
     free = {name: available(name, path, device) for name in PLACEMENTS}
     return Estimate(needed[placement], placement, needed, free)

@@ -134,7 +134,7 @@ class HistoryStore:
         num_threads: int | None = None,
     ) -> None:
         num_rows, widths = _check_sizes(num_rows, widths)
-        stored, where = as_dtype(dtype), _as_device(device)
+        stored, where = as_dtype(dtype), check_device(device)
         if placement == "auto":
             placement = "host" if where.type == "cpu" else "auto"
         check_placement("host" if placement == "auto" else placement, path, where)
@@ -219,7 +219,7 @@ class HistoryStore:
         """
         store = cls.__new__(cls)
         memory = share(lambda: MappedMemory.open(path), f"HistoryStore.open({str(path)!r})")
-        store._adopt(memory, "file", _as_device(device), num_threads)
+        store._adopt(memory, "file", check_device(device), num_threads)
         store._is_old = True
         return store
 
@@ -255,13 +255,18 @@ class HistoryStore:
     ) -> Estimate:
         """The bytes that a store would take, and where it would fit; nothing is allocated.
 
+        ``placement="auto"`` is what it begins with: ``"device"`` for a GPU, ``"host"`` otherwise.
+
         Examples
         --------
         >>> HistoryStore.estimate(2_400_000, [256, 256], dtype="bfloat16").bytes
         2476800000
         """
         num_rows, widths = _check_sizes(num_rows, widths)
-        return estimate(num_rows, widths, as_dtype(dtype), placement, path=path, device=torch.device(device or "cpu"))
+        where = torch.device(device or "cpu")
+        if placement == "auto":
+            placement = "host" if where.type == "cpu" else "device"
+        return estimate(num_rows, widths, as_dtype(dtype), placement, path=path, device=where)
 
     @property
     def step(self) -> int:
@@ -633,10 +638,3 @@ def _check_sizes(num_rows: Any, widths: Any) -> tuple[int, list[int]]:
     if not isinstance(widths, Sequence) or isinstance(widths, str):
         raise ValueError(f"widths={widths!r} has to be a list with the columns of each table, such as [64, 64]")
     return check_at_least("num_rows", num_rows, 0), [check_at_least("widths", width, 1) for width in widths]
-
-
-def _as_device(device: Any) -> torch.device:
-    device = check_device(device)
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device='{device}' holds no rows; use 'cpu' or 'cuda'")
-    return device

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gnnscale.ops import reference, sample_neighbors
+from gnnscale.ops import reference, sample_labor, sample_neighbors
+from gnnscale.ops.layerwise import column_sums, draw_in_succession
+from gnnscale.ops.subgraph import edges_between, edges_from
 from tests.cuda.test_aggregation import skewed
 
 
@@ -72,3 +74,51 @@ def test_a_graph_that_the_kernels_do_not_reach_is_refused() -> None:
     indptr, indices = graph(torch.int32)
     with pytest.raises(ValueError, match="indptr is on cpu and seeds on cuda:0; move it there, or pin its memory"):
         sample_neighbors(indptr, indices, torch.tensor([4]).cuda(), [3], key=0)
+
+
+@pytest.mark.parametrize("iterations", [0, 1, -1])
+@pytest.mark.parametrize("fanouts", [[3], [-1, 6], [5, 0, 4]])
+def test_labor_is_the_cpus(device: torch.device, fanouts: list[int], iterations: int) -> None:
+    indptr, indices = graph(torch.int32)
+    seeds = torch.randperm(300)[:40]
+    nodes, hops = reference.sample_labor(indptr, indices, seeds, fanouts, 11, iterations, False, 2**31 - 1)
+    arguments = {"key": 11, "iterations": iterations}
+    found = sample_labor(indptr.to(device), indices.to(device), seeds.to(device), fanouts, **arguments)
+    assert torch.equal(found[0].cpu(), nodes)
+    for hop, factors, wanted in zip(*found[1:], hops, strict=True):
+        for mine, theirs in zip((*hop, torch.empty(0) if factors is None else factors), wanted, strict=True):
+            assert torch.equal(mine.cpu(), theirs)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_what_layerwise_samplers_draw_from_is_the_cpus(device: torch.device, weighted: bool) -> None:
+    indptr, indices = graph(torch.int32)
+    weight = torch.rand(len(indices)) if weighted else None
+    rows, columns, destinations = torch.rand(300).double(), torch.rand(300).double(), torch.randperm(300)[:50]
+    wanted = reference.column_sums(indptr, indices, destinations, rows, columns, weight)
+    there = None if weight is None else weight.to(device)
+    sources, sums = column_sums(
+        indptr.to(device), indices.to(device), destinations.to(device), rows=rows.to(device),
+        columns=columns.to(device), weight=there,
+    )  # fmt: skip
+    assert torch.equal(sources.cpu(), wanted[0])
+    assert torch.equal(sums.cpu(), wanted[1])
+    chance = torch.rand(2000).double() ** 8  # some far likelier than others, so that there are several rounds
+    for size in (1, 400, 3000):
+        drawn = draw_in_succession(chance.to(device), size, key=7)
+        assert torch.equal(drawn.cpu(), reference.draw_in_succession(chance, size, 7))
+
+
+def test_the_edges_among_nodes_are_the_cpus(device: torch.device) -> None:
+    indptr, indices = graph(torch.int64)
+    destinations, others = torch.randperm(300)[:60], torch.randperm(300)[:80]
+    arrays = indptr.to(device), indices.to(device)
+    found = edges_between(*arrays, destinations.to(device), others.to(device))
+    for mine, theirs in zip(
+        found, reference.edges_between(indptr, indices, destinations, others, 2**31 - 1), strict=True
+    ):
+        assert torch.equal(mine.cpu(), theirs)
+    nodes, hop, origins, places = edges_from(*arrays, destinations.to(device), others.to(device))
+    wanted = reference.edges_from(indptr, indices, destinations, others, 2**31 - 1)
+    for mine, theirs in zip((nodes, *hop, origins, places), wanted, strict=True):
+        assert torch.equal(mine.cpu(), theirs)

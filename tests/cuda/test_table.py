@@ -38,7 +38,7 @@ def test_every_line_is_printed(table, monkeypatch):
     monkeypatch.setitem(epochs.GRAPHS, "Reddit", (300, 3000, 5, 3, 0.6))
     some = {name: epochs.gs.samplers.SAMPLERS[name] for name in ("full", "neighbor", "saint-walk", "gas")}
     monkeypatch.setattr(epochs.gs.samplers, "SAMPLERS", some)
-    trained = [*epochs.gas_lines(0.005, 1), *epochs.sampler_lines("Reddit", 1.0)]
+    trained = [*epochs.gas_lines(0.005, 1), epochs.memory_line(0.005), *epochs.sampler_lines("Reddit", 1.0)]
     assert all(len(line) == 4 for line in drawn + trained)
     # The full batch is drawn by the CPU alone.
     assert [line[0].split()[0] for line in trained[-7:]] == [

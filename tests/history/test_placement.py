@@ -87,7 +87,7 @@ def test_what_fits_or_is_not_known_passes(free):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("placement", ["pinned", "device"])
 def test_no_gpu_is_said(placement):
-    with pytest.raises(ValueError, match=f"placement='{placement}' needs a GPU, and torch finds none; choose host,"):
+    with pytest.raises(ValueError, match=f"placement='{placement}' needs a GPU, and torch finds none; choose host or"):
         check_placement(placement, None, torch.device("cpu"))
     assert available(placement) is None
 
@@ -95,7 +95,7 @@ def test_no_gpu_is_said(placement):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("disk",), "placement='disk' is unknown; choose one of host, shared, file, pinned, device"),
+        (("disk",), "placement='disk' is unknown; choose one of auto, host, shared, file, pinned, device"),
         (("file",), "placement='file' needs to know where; pass path="),
         (("host", "x"), "path='x' is for placement='file'; got placement='host'"),
     ],
