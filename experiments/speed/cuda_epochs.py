@@ -80,8 +80,8 @@ def gas_lines(scale: float, repeats: int) -> Iterator[Line]:
 def memory_line(scale: float) -> Line:
     """The peak of steps of GAS, on graphs of two sizes whose parts have as many nodes and as large a halo each.
 
-    Communities have 1,000 nodes whatever the graph's size, and METIS's parts are unions of them. Evaluation is left out, as
-    it keeps on the device what there is room for.
+    Communities have 1,000 nodes whatever the graph's size, and METIS's parts are unions of them. Evaluation is left
+    out: it keeps on the device what there is room for.
     """
     peaks = []
     for num_nodes in (round(100_000 * scale), round(400_000 * scale)):
