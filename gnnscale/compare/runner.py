@@ -123,6 +123,7 @@ def run_cells(
         try:
             runner.run()
         except KeyboardInterrupt:
+            runner.look_at_files()
             if runner.finished():
                 write_results(runner.results(), out / "results.parquet")
             raise
@@ -163,6 +164,12 @@ class _Runner:
         finally:
             for one in self.running:
                 one.child.close()
+
+    def look_at_files(self) -> None:
+        """Have the rows of a cell whose file was written when the run was stopped."""
+        for i, rows in enumerate(self.frames):
+            if rows is None:
+                self.frames[i] = self.read(i, at_start=True)
 
     def finished(self) -> list[pd.DataFrame]:
         return [rows for rows in self.frames if rows is not None]

@@ -169,3 +169,15 @@ def test_two_runners_on_one_folder_share_the_work(tmp_path):
     assert others
     assert sorted(ran + others) == sorted(f"{sampler}-{seed}" for sampler in ("full", "gas") for seed in range(3))
     pd.testing.assert_frame_equal(results, read_results(tmp_path / "other.parquet"))
+
+
+def test_stopped_the_moment_that_a_cell_is_written_its_rows_are_in_the_results(tmp_path, monkeypatch):
+    def stop(rows, path):
+        results_module.write_results(rows, path)
+        if path.parent.name == "cells":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("gnnscale.compare.runner.write_results", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run_cells([make_cell(), make_cell(seed=1)], tmp_path, Recorder(), target=learn)
+    assert list(read_results(tmp_path / "results.parquet")["seed"].unique()) == [0]
