@@ -42,6 +42,7 @@ def estimator(
         int | None, typer.Option(help="Seeds of a batch: nodes or clusters (default: each sampler's own)")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the model's weights and the batches.")] = 0,
+    device: Annotated[str, typer.Option(help="Where the model computes: cpu or cuda.")] = "cpu",
     threads: Annotated[int | None, typer.Option(help="Threads of torch (default: all cores)")] = None,
 ) -> None:
     """Measure the bias and the spread of each sampler's outputs and gradient, beside what a batch costs.
@@ -59,6 +60,7 @@ def estimator(
     flags = {
         "datasets": dataset, "data_dir": data_dir, "models": model, "samplers": samplers, "out": out,
         "epochs": epochs, "hidden": hidden, "layers": layers, "norm": norm, "batch_size": batch_size,
+        "device": device,
         "seeds": f"{seed},", "threads": threads,
     }  # fmt: skip
     console = new_console()

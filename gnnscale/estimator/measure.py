@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from gnnscale.batch import MiniBatch
+from gnnscale.clock import now
 from gnnscale.data import Dataset
 from gnnscale.estimator.moments import Moments
 from gnnscale.evaluation import infer
@@ -72,16 +73,25 @@ class Trajectory:
         How many steps back :meth:`at` can go.
     lr, weight_decay : float
         Of Adam.
+    device : str or torch.device
+        Where the model computes, here and when samplers are measured.
     """
 
     def __init__(
-        self, model: nn.Module, data: Dataset, steps: int, remembered: int, *, lr: float, weight_decay: float
+        self,
+        model: nn.Module,
+        data: Dataset,
+        steps: int,
+        remembered: int,
+        *,
+        lr: float,
+        weight_decay: float,
+        device: str | torch.device = "cpu",
     ) -> None:
-        self.model = model
-        self.data = data
+        loader = DataLoader(data.graph, data.train_ids, FullSampler(), device)
+        self.model, self.data, self.device = model.to(loader.device), data, loader.device
         self._states: list[dict[str, Tensor]] = []
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=weight_decay)
-        loader = DataLoader(data.graph, data.train_ids, FullSampler())
         model.train()
         for step in range(steps + 1):
             if step >= steps - remembered:
@@ -167,12 +177,12 @@ def measure(
         batch_size = default_batch_size(sampler) or data.train_ids.numel()
     keeps = bool(getattr(sampler, "keeps_history", False))
     loader = DataLoader(
-        data.graph, data.train_ids, sampler, batch_size=batch_size, shuffle=True, seed=seed,
-        history=_Frozen(data.graph.num_nodes()) if keeps else None,
+        data.graph, data.train_ids, sampler, trajectory.device, batch_size=batch_size, shuffle=True, seed=seed,
+        history=_Frozen(data.graph.num_nodes(), device=trajectory.device) if keeps else None,
     )  # fmt: skip
     if loader.gradients is not None:
-        loader.gradients = _Frozen(data.graph.num_nodes())
-    outputs, gradient = _exact(trajectory.at(0), data, num_layers)
+        loader.gradients = _Frozen(data.graph.num_nodes(), device=trajectory.device)
+    outputs, gradient = _exact(trajectory.at(0), data, num_layers, trajectory.device)
     measurements = []
     for age in staleness if keeps else [None]:
         if age is not None:
@@ -182,12 +192,12 @@ def measure(
         steps, epochs = _Gradient(gradient), _Gradient(gradient)
         costs = []
         for batch, sample_seconds, ends_epoch in _batches(loader, draws):
-            start = perf_counter()
+            start = now(loader.device)
             rows = _step(model, batch)
-            seconds = sample_seconds + perf_counter() - start
+            seconds = sample_seconds + now(loader.device) - start
             for moments, layer, adjacency in zip(layers, rows, batch.sample.spread(num_layers), strict=True):
                 ids = batch.input_nodes[: batch.sample.own_rows(adjacency)]
-                moments.add(ids, layer[: len(ids)])
+                moments.add(ids, layer[: len(ids)].cpu())
             row = _gradient(model)
             steps.add(row)
             # A weighted sum stands for the whole loss already; a mean stands for its own training nodes.
@@ -241,13 +251,13 @@ def _batches(loader: DataLoader, count: int) -> Iterator[tuple[MiniBatch, float,
                 return
 
 
-def _exact(model: nn.Module, data: Dataset, num_layers: int) -> tuple[list[Tensor], Tensor]:
-    """The outputs of each layer for all nodes, and the gradient of the loss over all training nodes."""
-    (batch,) = DataLoader(data.graph, data.train_ids, FullSampler())
+def _exact(model: nn.Module, data: Dataset, num_layers: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """The outputs of each layer for all nodes, and the gradient of the loss over all training nodes; on the CPU."""
+    (batch,) = DataLoader(data.graph, data.train_ids, FullSampler(), device)
     rows = _step(model, batch)
     if len(rows) != num_layers:
         raise ValueError(f"the model has {len(rows)} layers; num_layers={num_layers} was said")
-    return rows, _gradient(model)
+    return [row.cpu() for row in rows], _gradient(model)
 
 
 def _step(model: nn.Module, batch: MiniBatch) -> list[Tensor]:
@@ -277,9 +287,9 @@ def _watched(propagate: Callable[..., Tensor], rows: list[Tensor]) -> Callable[.
 
 
 def _gradient(model: nn.Module) -> Tensor:
-    """All parameters' gradients as one row; zeros where a parameter has none."""
+    """All parameters' gradients as one row, on the CPU; zeros where a parameter has none."""
     grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
-    return torch.cat([grad.flatten() for grad in grads])
+    return torch.cat([grad.flatten() for grad in grads]).cpu()
 
 
 def _fill(loader: DataLoader, model: nn.Module, num_layers: int) -> None:

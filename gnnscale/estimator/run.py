@@ -102,7 +102,7 @@ def run(
     torch.manual_seed(seed)
     trajectory = Trajectory(
         build_model(model_choice, data), data, training["epochs"], max(ages),
-        lr=training["lr"], weight_decay=training["weight_decay"],
+        lr=training["lr"], weight_decay=training["weight_decay"], device=training["device"],
     )  # fmt: skip
     measured: dict[str, list[Measurement]] = {}
     failed: dict[str, str] = {}
