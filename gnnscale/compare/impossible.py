@@ -107,8 +107,10 @@ def cannot_be_built(combination: Combination, in_size: int, out_size: int, num_n
                 text = f"sampler {sampler.label}: graph_placement is {placement!r}, but {needs}."
                 yield combination.place_of(sampler, text) + text
         place, keeps = training["history_placement"], getattr(built, "keeps_history", False)
-        if keeps and place in ("pinned", "device") and training["device"] == "cpu":
-            text = f"sampler {sampler.label}: history_placement is {place!r}, but it needs device 'cuda'."
+        lacks = {"device": training["device"] == "cpu", "pinned": not torch.cuda.is_available()}
+        if keeps and lacks.get(place):
+            needs = "device 'cuda'" if place == "device" else "a GPU, and torch finds none"
+            text = f"sampler {sampler.label}: history_placement is {place!r}, but it needs {needs}."
             yield combination.place_of(sampler, text) + text
         if training["cuda_graph"]:
             batch_size = training["batch_size"] or default_batch_size(built) or num_nodes

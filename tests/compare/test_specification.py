@@ -271,6 +271,10 @@ def test_a_file_in_another_encoding_is_told_with_its_line(tmp_path):
         ({"samplers": "neighbor(history_dtype='int8')"}, "--samplers: sampler neighbor: history_dtype means nothing"),
         ({"samplers": "ripple(graph_placement='device')"}, "graph_placement is 'device', but the CPU draws it; leave"),
         ({"samplers": "gas(history_placement='device')"}, "history_placement is 'device', but it needs device 'cuda'"),
+        (
+            {"samplers": "gas(history_placement='pinned')"},
+            "history_placement is 'pinned', but it needs a GPU, and torch",
+        ),
         ({"samplers": "neighbor(graph_placement='pinned')"}, "graph_placement is 'pinned', but it needs device 'cuda'"),
         ({"samplers": "full(cuda_graph=True)"}, "--samplers: sampler full: cuda_graph=True is for a GPU; pass device"),
         ({"models": "gat", "hidden": 9}, "--model: model gat: heads=8 has to divide the 9 columns"),
