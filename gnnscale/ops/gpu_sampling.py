@@ -138,13 +138,16 @@ def _sample_alike(
     wrong, *lengths = sizes.tolist()
     if wrong:
         _refuse("seeds", seeds, num_nodes)
+    # Batches wait ahead of the model: one that fills less than half of its room does not keep it.
+    kept = Tensor.clone if 2 * sum(lengths[num_hops + 1 :]) < len(sources) else lambda part: part
     hops, row, edge = [], 0, 0
     for hop, (most_rows, most_edges, _) in enumerate(room):
         num_rows, num_edges = lengths[hop], lengths[num_hops + 1 + hop]
         there = slice(edge, edge + num_edges)
-        hops.append((offsets[row : row + num_rows + 1], sources[there], positions[there], importance[there]))
+        parts = offsets[row : row + num_rows + 1], sources[there], positions[there], importance[there]
+        hops.append(tuple(map(kept, parts)))
         row, edge = row + most_rows + 1, edge + most_edges
-    return nodes[: lengths[num_hops]], hops
+    return kept(nodes[: lengths[num_hops]]), hops
 
 
 def sample_labor(
@@ -414,31 +417,3 @@ def edges_from(
     places = torch.where(is_used, torch.where(is_new, behind, of_drawn), -1).int()
     nodes = torch.cat([destinations, drawn[is_new]])
     return nodes, offsets, places[origins.long()], positions, origins, places
-
-
-def random_walks(
-    cuda: Any,
-    indptr: Tensor,
-    indices: Tensor,
-    sums: Tensor | None,
-    starts: Tensor,
-    key: int,
-    stop: float,
-    out: Tensor,
-) -> None:
-    """See ``native/include/walks.h``."""
-    cuda.random_walks(indptr, indices, sums, starts, key, stop, out, stream_of(out))
-
-
-def walk_ends(
-    cuda: Any,
-    indptr: Tensor,
-    indices: Tensor,
-    sums: Tensor | None,
-    starts: Tensor,
-    key: int,
-    stop: float,
-    out: Tensor,
-) -> None:
-    """See ``native/include/walks.h``."""
-    cuda.walk_ends(indptr, indices, sums, starts, key, stop, out, stream_of(out))

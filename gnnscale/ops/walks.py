@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from gnnscale.csc import CSC
-from gnnscale.ops import gpu_sampling, reference
+from gnnscale.ops import reference
 from gnnscale.ops._backend import kernels_for, native
 from gnnscale.ops._checks import check_tensor, check_vector, thread_count
+from gnnscale.ops.gpu import stream_of
 
 
 def random_walks(csc: CSC, starts: Tensor, length: int, *, key: int, stop: float = 0.0, num_threads: int = 1) -> Tensor:
@@ -68,7 +69,7 @@ def random_walks(csc: CSC, starts: Tensor, length: int, *, key: int, stop: float
     out = starts.new_empty(starts.numel(), length + 1)
     graph, key = (csc.indptr, csc.indices, csc.weight_sums), operator.index(key)
     if (cuda := kernels_for(starts)[0]) is not None:
-        gpu_sampling.random_walks(cuda, *graph, starts, key, stop, out)
+        cuda.random_walks(*graph, starts, key, stop, out, stream_of(out))
     elif native is None:
         reference.random_walks(*graph, starts, key, stop, out)
     else:
@@ -125,7 +126,7 @@ def walk_ends(csc: CSC, starts: Tensor, *, key: int, stop: float, num_threads: i
     out = torch.empty_like(starts)
     graph, key = (csc.indptr, csc.indices, csc.weight_sums), operator.index(key)
     if (cuda := kernels_for(starts)[0]) is not None:
-        gpu_sampling.walk_ends(cuda, *graph, starts, key, stop, out)
+        cuda.walk_ends(*graph, starts, key, stop, out, stream_of(out))
     elif native is None:
         reference.walk_ends(*graph, starts, key, stop, out)
     else:
