@@ -126,7 +126,6 @@ class CSC:
 
     def ids_of(self, positions: Tensor) -> Tensor:
         """DGL's ids of the edges at some positions; unlike :attr:`edge_ids`, without an array of all."""
-        positions = positions.cpu()
         return positions if self.edge_order is None else self.edge_order[positions]
 
     @cached_property

@@ -135,8 +135,8 @@ class HistoryStore:
     ) -> None:
         num_rows, widths = _check_sizes(num_rows, widths)
         stored, where = as_dtype(dtype), check_device(device)
-        if placement == "auto":
-            placement = "host" if where.type == "cpu" else "auto"
+        if placement == "auto" and where.type == "cpu":
+            placement = "host"
         check_placement("host" if placement == "auto" else placement, path, where)
         memory: LocalMemory | MappedMemory
         if placement in ("shared", "file"):

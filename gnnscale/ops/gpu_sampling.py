@@ -193,13 +193,19 @@ def places_of(name: str, nodes: Tensor, num_nodes: int) -> Tensor:
     """Where each node of the graph stands in a list of distinct ones; shape (num_nodes,), int32."""
     if num_nodes == 0:
         _refuse(name, nodes, num_nodes)
-    places = _no_places(num_nodes, nodes.device)
-    numbers = torch.arange(len(nodes), dtype=torch.int32, device=nodes.device)
     inside = nodes.clamp(0, num_nodes - 1)
-    places[inside] = numbers
+    places, numbers = _placed(inside, num_nodes)
     if bool(((inside != nodes) | (places[inside] != numbers)).any()):
         _refuse(name, nodes, num_nodes)
     return places
+
+
+def _placed(nodes: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """The same for nodes that are known to be distinct, without a look, and 0, 1, ... as places are."""
+    places = _no_places(num_nodes, nodes.device)
+    numbers = torch.arange(len(nodes), dtype=torch.int32, device=nodes.device)
+    places[nodes] = numbers
+    return places, numbers
 
 
 def _no_places(num_nodes: int, device: torch.device) -> Tensor:
@@ -298,7 +304,7 @@ def _draw_labor_iterated(
 ) -> _Drawn:
     """LABOR-i; ``native/cpu/labor.cpp`` says of π and y what they are."""
     stream, positions, rows = stream_of(edges.nodes), edges.positions, edges.rows.long()
-    places = places_of("nodes", edges.nodes, len(indptr) - 1)
+    places, _ = _placed(edges.nodes, len(indptr) - 1)
     nodes, sources = relabel(cuda, indptr, indices, positions, places, edges.nodes)
     local = sources.long()
     y = _shares(edges.degrees, fanout).clamp(min=1)
