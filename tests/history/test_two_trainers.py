@@ -99,7 +99,7 @@ def see_the_same(results):
 )
 def test_two_trainers_reach_the_accuracy_of_one(sampler, epochs, seeds, tolerance):
     """Numbers of batches are uneven, and each reads the rows that the other pushed."""
-    epochs = epochs if HAS_CORA else 3
+    epochs = epochs if HAS_CORA else 15  # after 3, two are still on their way
     arguments = "--sampler", sampler, "--batch-size", BATCH_SIZES[sampler], "--epochs", epochs, "--seeds", seeds
     one, two = train(1, *arguments), train(2, *arguments)
     assert [result["processes"] for result in one + two] == [1] * seeds + [2] * seeds
